@@ -1,0 +1,72 @@
+"""The NumPy backend: every op on `numpy.ndarray`, and fast kernels for the fused ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from microgpt.backend import Backend
+from microgpt.errors import BackendError
+from microgpt.hooks import hookimpl
+from microgpt_numpy import elementwise, indexing, linalg, movement, network, reduction
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    **elementwise.KERNELS,
+    **reduction.KERNELS,
+    **movement.KERNELS,
+    **indexing.KERNELS,
+    **linalg.KERNELS,
+    **network.KERNELS,
+}
+
+
+class NumpyBackend(Backend):
+    """Arrays in the memory of the host, computed by NumPy and its BLAS."""
+
+    name = "numpy"
+    # Ops on 0-d arrays give NumPy scalars, so these are arrays of this backend too.
+    array_types = (
+        np.ndarray, np.float32, np.float64, np.float16, np.bool_,
+        np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
+    )  # fmt: skip
+    dtypes = (
+        "float32", "float64", "float16", "bool",
+        "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    )  # fmt: skip
+
+    def asarray(self, data: Any, dtype: np.dtype | None, device: str | None) -> np.ndarray:
+        if device not in (None, "cpu"):
+            raise BackendError(
+                f"backend 'numpy' has one device, 'cpu'; got device={device!r}; "
+                "another backend may have it (`microgpt doctor` lists the devices)"
+            )
+        return np.array(data, dtype=dtype)
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        return np.asarray(array)
+
+    def dtype(self, array: Any) -> np.dtype:
+        return array.dtype
+
+    def versions(self) -> dict[str, str]:
+        return {"numpy": np.__version__}
+
+
+@hookimpl
+def microgpt_backend_names() -> list[str]:
+    """The one backend of this plugin."""
+    return ["numpy"]
+
+
+@hookimpl
+def microgpt_backend(name: str) -> Backend | None:
+    """The NumPy backend, if that is what is asked for."""
+    return NumpyBackend() if name == "numpy" else None
+
+
+@hookimpl(trylast=True)
+def microgpt_kernel(backend: str, op: str) -> Callable[..., Any] | None:
+    """Our kernel for `op`; asked last, so that other plugins can replace single kernels."""
+    return KERNELS.get(op) if backend == "numpy" else None

@@ -1,0 +1,171 @@
+"""Kernels for the fused ops, and their gradients. Buffers of our own are reused in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from microgpt.errors import ShapeError
+
+_add = np.add.reduce
+_largest = np.maximum.reduce
+
+# ---- softmax ---------------------------------------------------------------------------------
+
+
+def softmax(x: Any, *, axis: int) -> Any:
+    y = x - _largest(x, axis=axis, keepdims=True)
+    np.exp(y, out=y)
+    y /= _add(y, axis=axis, keepdims=True)
+    return y
+
+
+def softmax_vjp(g: Any, y: Any, x: Any, *, needs: Any, axis: int) -> tuple[Any]:
+    grad = g * y
+    grad -= y * _add(grad, axis=axis, keepdims=True)
+    return (grad,)
+
+
+def log_softmax(x: Any, *, axis: int) -> Any:
+    y = x - _largest(x, axis=axis, keepdims=True)
+    y -= np.log(_add(np.exp(y), axis=axis, keepdims=True))
+    return y
+
+
+def log_softmax_vjp(g: Any, y: Any, x: Any, *, needs: Any, axis: int) -> tuple[Any]:
+    grad = np.exp(y)
+    grad *= -_add(g, axis=axis, keepdims=True)
+    grad += g
+    return (grad,)
+
+
+# ---- linear ----------------------------------------------------------------------------------
+
+
+def linear(x: Any, weight: Any, bias: Any) -> Any:
+    if x.ndim == 2:
+        y = x @ weight.T
+    else:
+        y = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
+    if bias is not None:
+        y += bias
+    return y
+
+
+def linear_vjp(g: Any, y: Any, x: Any, weight: Any, bias: Any, *, needs: Any) -> tuple:
+    for_x, for_weight, for_bias = needs
+    rows = g if g.ndim == 2 else g.reshape(-1, g.shape[-1])
+    to_x = to_weight = to_bias = None
+    if for_x:
+        to_x = rows @ weight
+        if g.ndim != 2:
+            to_x = to_x.reshape(*g.shape[:-1], weight.shape[1])
+    if for_weight:
+        to_weight = rows.T @ (x if g.ndim == 2 else x.reshape(-1, x.shape[-1]))
+    if for_bias:
+        to_bias = _add(rows, 0)
+    return to_x, to_weight, to_bias
+
+
+# ---- losses ----------------------------------------------------------------------------------
+
+
+def _targets(target: Any, classes: int, ignore_index: int) -> tuple[Any, Any, int]:
+    """Targets without the ignored ones, where those are, and how many count."""
+    ignored = target == ignore_index
+    dropped = int(np.count_nonzero(ignored))
+    safe = np.where(ignored, 0, target) if dropped else target
+    if safe.size and (int(safe.min()) < 0 or int(safe.max()) >= classes):
+        raise ShapeError(
+            f"cross_entropy: targets must be from 0 to {classes - 1} (or ignore_index="
+            f"{ignore_index}); got {safe.min()} to {safe.max()}"
+        )
+    return safe, ignored if dropped else None, target.size - dropped
+
+
+def cross_entropy(x: Any, target: Any, *, ignore_index: int) -> Any:
+    safe, ignored, n = _targets(target, x.shape[1], ignore_index)
+    if n == 0:
+        return x.dtype.type(0)
+    y = x - _largest(x, axis=1, keepdims=True)
+    picked = y[np.arange(len(safe)), safe]
+    losses = np.log(_add(np.exp(y, out=y), 1))
+    losses -= picked
+    if ignored is not None:
+        losses[ignored] = 0
+    return _add(losses) / x.dtype.type(n)
+
+
+def cross_entropy_vjp(
+    g: Any, y: Any, x: Any, target: Any, *, needs: Any, ignore_index: int
+) -> tuple[Any, None]:
+    """(softmax - one_hot) · g / n."""
+    safe, ignored, n = _targets(target, x.shape[1], ignore_index)
+    if n == 0:
+        return np.zeros_like(x), None
+    grad = x - _largest(x, axis=1, keepdims=True)
+    np.exp(grad, out=grad)
+    grad *= (g / x.dtype.type(n)) / _add(grad, 1, keepdims=True)
+    grad[np.arange(len(safe)), safe] -= g / x.dtype.type(n)
+    if ignored is not None:
+        grad[ignored] = 0
+    return grad, None
+
+
+# ---- normalisation ---------------------------------------------------------------------------
+
+
+def _normal(x: Any, eps: float) -> tuple[Any, Any]:
+    """(x - mean) / √(var + ε) and 1 / √(var + ε)."""
+    n = x.shape[-1]
+    y = x - _add(x, -1, keepdims=True) / n
+    scale = np.einsum("...i,...i->...", y, y)[..., None] / n
+    scale = 1 / np.sqrt(scale + eps)
+    y *= scale
+    return y, scale
+
+
+def layer_norm(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
+    y, _ = _normal(x, eps)
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+    return y
+
+
+def layer_norm_vjp(
+    g: Any, y: Any, x: Any, weight: Any, bias: Any, *, needs: Any, eps: float
+) -> tuple[Any, Any, Any]:
+    """With x̂ the normalised row: (ĝ - mean ĝ - x̂·mean(ĝ·x̂)) / σ, where ĝ = g·weight."""
+    for_x, for_weight, for_bias = needs
+    n = x.shape[-1]
+    normal, scale = _normal(x, eps)
+    rows = g.reshape(-1, n)
+    to_weight = np.einsum("ij,ij->j", rows, normal.reshape(-1, n)) if for_weight else None
+    to_bias = _add(rows, 0) if for_bias else None
+    to_x = None
+    if for_x:
+        to_x = np.array(g) if weight is None else g * weight
+        dots = np.einsum("...i,...i->...", to_x, normal)[..., None] / n
+        to_x -= _add(to_x, -1, keepdims=True) / n
+        normal *= dots
+        to_x -= normal
+        to_x *= scale
+    return to_x, to_weight, to_bias
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "softmax": softmax,
+    "softmax_vjp": softmax_vjp,
+    "log_softmax": log_softmax,
+    "log_softmax_vjp": log_softmax_vjp,
+    "linear": linear,
+    "linear_vjp": linear_vjp,
+    "cross_entropy": cross_entropy,
+    "cross_entropy_vjp": cross_entropy_vjp,
+    "layer_norm": layer_norm,
+    "layer_norm_vjp": layer_norm_vjp,
+}

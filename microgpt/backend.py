@@ -1,0 +1,64 @@
+"""What a backend is: arrays of its own, and a kernel for each op name.
+
+A backend knows nothing about gradients or graphs. It supplies functions from arrays to arrays;
+`microgpt.ops` says which names there are, and `microgpt ops` prints them with their parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = Any
+"""An array of some backend: it has `shape`, `dtype`, `ndim` and the arithmetic operators."""
+
+Kernel = Callable[..., Array]
+
+
+class Backend(ABC):
+    """A place where arrays live.
+
+    Attributes:
+        name: what people write in their configuration.
+        array_types: the classes of its arrays. They must belong to no other backend, because
+            operations find their kernels by the class of their inputs.
+        dtypes: names of the data types it can hold on its default device.
+    """
+
+    name: str
+    array_types: tuple[type, ...]
+    dtypes: tuple[str, ...] = ("float32", "float64", "int32", "int64", "bool")
+
+    def devices(self) -> Sequence[str]:
+        """Names of the devices that can be used, the default one first."""
+        return ("cpu",)
+
+    @abstractmethod
+    def asarray(self, data: Any, dtype: np.dtype | None, device: str | None) -> Array:
+        """A new array on `device` (None: the default) with the numbers of NumPy array `data`.
+
+        It must not share memory with `data`.
+        """
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """The numbers of `array` as a NumPy array; it may share memory with `array`."""
+
+    def dtype(self, array: Array) -> np.dtype:
+        """The data type of `array`, as NumPy names it."""
+        return np.dtype(array.dtype)
+
+    def device(self, array: Array) -> str:
+        """The name of the device that `array` lives on."""
+        return self.devices()[0]
+
+    def synchronize(self) -> None:
+        """Wait until all work handed to the device is done. Backends that never defer return."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """What `microgpt doctor` prints about the libraries underneath."""
+        return {}

@@ -1,0 +1,157 @@
+"""The recorded graph: one node per operation, and nothing that is not needed backwards.
+
+A tensor points to the node that made it, a node points to the nodes of its inputs, and nothing
+points back to a tensor. So there are no cycles: dropping the result of a computation frees its
+graph at once, without the garbage collector.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+next_number = itertools.count(1).__next__
+"""Numbers nodes in the order of their creation: a node's inputs always have smaller ones."""
+
+# What an operation has to do beyond computing, in one number that is cheap to test.
+OFF, RECORD, DEBUG, DEBUG_OFF = 0, 1, 2, 3
+mode: ContextVar[int] = ContextVar("microgpt_mode", default=RECORD)
+
+
+class TensorBase:
+    """What the ops need to know of a tensor; `microgpt.tensor.Tensor` is its only face."""
+
+    __slots__ = ("_data", "_edge")
+
+    _data: Any
+    """The backend's array."""
+    _edge: Node | None
+    """Where gradients of this tensor go: None (nowhere), a `Leaf`, or the op's `Node`."""
+
+
+class ScalarBase:
+    """What the ops need to know of a scalar; `microgpt.scalar.Scalar` is its only face."""
+
+    __slots__ = ()
+
+    def _apply(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+
+class Node:
+    """One recorded operation.
+
+    `saved` holds the values that the gradient rules read, (inputs…, output), with None in the
+    place of each value that no rule reads; it is None itself once a backward pass has freed it.
+    """
+
+    __slots__ = ("grad", "number", "op", "params", "parents", "saved", "shape", "where")
+
+    number: int
+    op: Any
+    parents: tuple[Node | None, ...]
+    saved: tuple[Any, ...] | None
+    params: dict[str, Any] | None
+    shape: tuple[int, ...]
+    where: str | None
+    grad: Any
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} node of shape {self.shape}>"
+
+
+class Keep:
+    """In a node's `grad`: the backward pass shall leave the gradient there (`retain_grad`)."""
+
+    __slots__ = ("face",)
+
+    def __init__(self, face: type[TensorBase]) -> None:
+        self.face = face
+
+
+class Leaf(Node):
+    """The place where a tensor made by the user collects its gradient."""
+
+    __slots__ = ("data", "face")
+
+    def __init__(self, data: Any, face: type[TensorBase]) -> None:
+        self.number = 0
+        self.op = None
+        self.parents = ()
+        self.saved = ()
+        self.params = None
+        self.where = None
+        self.shape = data.shape
+        self.data = data
+        self.face = face
+        self.grad = None
+
+    def __repr__(self) -> str:
+        return f"<leaf of shape {self.shape}>"
+
+
+@contextmanager
+def _in_mode(value: int) -> Iterator[None]:
+    token = mode.set(value)
+    try:
+        yield
+    finally:
+        mode.reset(token)
+
+
+def no_grad() -> Any:
+    """Inside this block (or decorated function) nothing is recorded for gradients.
+
+    Example:
+        >>> import microgpt as mg
+        >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+        >>> with mg.no_grad():
+        ...     y = x * 2
+        >>> y.requires_grad
+        False
+    """
+    return _in_mode(DEBUG_OFF if mode.get() >= DEBUG else OFF)
+
+
+def enable_grad() -> Any:
+    """Inside this block operations are recorded, even within `no_grad`."""
+    return _in_mode(DEBUG if mode.get() >= DEBUG else RECORD)
+
+
+def debug() -> Any:
+    """Inside this block every node remembers the line that made it.
+
+    Errors of the backward pass name that line, and the first NaN or infinity that an operation
+    makes from finite inputs raises `AnomalyError`, in the forward and in the backward pass.
+
+    Example:
+        >>> import microgpt as mg
+        >>> with mg.debug():
+        ...     try:
+        ...         mg.log(mg.tensor([0.0]))
+        ...     except mg.errors.AnomalyError as error:
+        ...         print(str(error).splitlines()[0])
+        log made the first infinity (-inf) from finite inputs
+    """
+    return _in_mode(DEBUG if recording() else DEBUG_OFF)
+
+
+def recording() -> bool:
+    """Whether operations on tensors that require gradients are being recorded."""
+    return mode.get() in (RECORD, DEBUG)
+
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def caller_line() -> str:
+    """File and line of the nearest frame outside the package, for debug mode."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

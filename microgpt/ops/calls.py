@@ -1,0 +1,268 @@
+"""How an op call runs: compute with the backend's kernel, then record a node if needed.
+
+This is the hottest code of the package. `_unary` and `_binary` are the same steps as `_general`,
+written out for the inputs that nearly all calls have; everything unusual (Python numbers, NumPy
+arrays, raw backend arrays, integers, scalars of a graph) goes through `microgpt.ops.operands`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+from microgpt.graph import (
+    DEBUG,
+    DEBUG_OFF,
+    OFF,
+    RECORD,
+    Node,
+    ScalarBase,
+    TensorBase,
+    caller_line,
+    mode,
+    next_number,
+)
+from microgpt.ops import operands
+from microgpt.ops.table import Op
+
+new = object.__new__
+mode_now = mode.get
+
+
+def make(op: Op) -> Callable[..., Any]:
+    """The function that calls `op`, for ops whose kernels are the backends' business."""
+    if op.elementwise and op.arity == 1:
+        call = _unary(op)
+    elif op.broadcasts and op.arity == 2:
+        call = _binary(op)
+    else:
+        call = _general(op)
+    call.__name__ = call.__qualname__ = op.name
+    call.__doc__ = op.doc
+    return call
+
+
+def record(op: Op, raws: tuple, parents: tuple, out: Any, params: dict | None, face: type) -> Any:
+    """A tensor of class `face` around `out`, with a node that leads back to `parents`."""
+    node = new(Node)
+    node.number = next_number()
+    node.op = op
+    node.params = params
+    node.parents = parents
+    node.shape = out.shape
+    node.grad = None
+    node.where = None
+    keep = op.keeps(tuple([p is not None for p in parents]))
+    node.saved = tuple([x if k else None for x, k in zip((*raws, out), keep, strict=True)])
+    if mode_now() == DEBUG:
+        node.where = caller_line()
+    result = new(face)
+    result._data = out
+    result._edge = node
+    return result
+
+
+def constant(out: Any, face: type) -> Any:
+    """A tensor of class `face` around `out`, without a graph."""
+    result = new(face)
+    result._data = out
+    result._edge = None
+    return result
+
+
+def _finish(op: Op, raws: tuple, parents: tuple, out: Any, face: type) -> Any:
+    """The result of an elementwise op outside the usual case of recording without debugging."""
+    now = mode_now()
+    if now >= DEBUG:
+        operands.check_finite(op, raws, out)
+    if now == OFF or now == DEBUG_OFF or op.rules is None or not any_node(parents):
+        return constant(out, face)
+    return record(op, raws, parents, out, None, face)
+
+
+def any_node(parents: tuple) -> bool:
+    """Whether gradients flow to any of the inputs."""
+    return parents.count(None) < len(parents)
+
+
+def _unary(op: Op) -> Callable[..., Any]:
+    kernels = op.kernels
+    keep_x, keep_y = op.keeps((True,))
+    differentiable = op.rules is not None
+
+    def call(a: Any) -> Any:
+        if not isinstance(a, TensorBase):
+            kernel = kernels.get(type(a))
+            return call_other(op, (a,), {}) if kernel is None else kernel(a)
+        x = a._data
+        edge = a._edge
+        if edge is None:
+            x = operands.constant_input(op, x)
+        try:
+            out = kernels[type(x)](x)
+        except Exception as error:
+            raise operands.explain(op, error, (x,), {}) from error
+        if edge is None or not differentiable or mode_now() != RECORD:
+            return _finish(op, (x,), (edge,), out, type(a))
+        result = new(type(a))
+        result._data = out
+        result._edge = node = new(Node)
+        node.number = next_number()
+        node.op = op
+        node.parents = (edge,)
+        node.saved = (x if keep_x else None, out if keep_y else None)
+        node.shape = edge.shape
+        node.params = node.grad = node.where = None
+        return result
+
+    return call
+
+
+def _binary(op: Op) -> Callable[..., Any]:
+    kernels = op.kernels
+    keep_both = op.keeps((True, True))
+    keep_first = op.keeps((True, False))
+    keep_second = op.keeps((False, True))
+    differentiable = op.rules is not None
+
+    def call(a: Any, b: Any) -> Any:
+        if isinstance(b, TensorBase) and isinstance(a, TensorBase):
+            x = a._data
+            y = b._data
+            first = a._edge
+            second = b._edge
+            kind = type(x)
+            if kind is not type(y) or x.dtype is not y.dtype:
+                x, y = operands.matched(op, (x, y))
+                kind = type(x)
+        elif type(b) is float and isinstance(a, TensorBase) and a._edge is not None:
+            x = a._data
+            y = b
+            first = a._edge
+            second = None
+            kind = type(x)
+        elif type(a) in kernels and (type(b) is type(a) or type(b) in operands.NUMBERS):
+            return kernels[type(a)](a, b)
+        else:
+            return call_other(op, (a, b), {})
+        try:
+            out = kernels[kind](x, y)
+        except Exception as error:
+            raise operands.explain(op, error, (x, y), {}) from error
+        if second is not None:
+            if first is not None:
+                keep_x, keep_y, keep_out = keep_both
+            else:
+                keep_x, keep_y, keep_out = keep_second
+        elif first is not None:
+            keep_x, keep_y, keep_out = keep_first
+        else:
+            return _finish(op, (x, y), (None, None), out, type(a))
+        if mode_now() != RECORD or not differentiable:
+            return _finish(op, (x, y), (first, second), out, type(a))
+        result = new(type(a))
+        result._data = out
+        result._edge = node = new(Node)
+        node.number = next_number()
+        node.op = op
+        node.parents = (first, second)
+        node.saved = (x if keep_x else None, y if keep_y else None, out if keep_out else None)
+        node.shape = out.shape
+        node.params = node.grad = node.where = None
+        return result
+
+    return call
+
+
+def _general(op: Op) -> Callable[..., Any]:
+    def call(*args: Any, **params: Any) -> Any:
+        return run(op, args, params)
+
+    return call
+
+
+def run(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    """Call `op` on any kind of inputs."""
+    for a in args:
+        if isinstance(a, TensorBase):
+            face = type(a)
+            break
+    else:
+        return call_raw(op, args, params)
+    raws, parents = operands.unwrap(op, args, a)
+    now = mode_now()
+    wanted = op.rules is not None or op.body is not None
+    recorded = wanted and now != OFF and now != DEBUG_OFF and any_node(parents)
+    if op.body is not None:
+        kernel = operands.fused_kernel(op, raws, recorded)
+        if kernel is None:
+            return op.body(*args, **params)
+    else:
+        kernel = op.kernels[operands.array_type(raws)]
+    try:
+        out = kernel(*raws, **params)
+    except Exception as error:
+        raise operands.explain(op, error, raws, params) from error
+    if now >= DEBUG:
+        operands.check_finite(op, raws, out)
+    if not recorded:
+        return constant(out, face)
+    return record(op, raws, parents, out, params, face)
+
+
+def call_other(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    """A call in which not every input is a tensor."""
+    for a in args:
+        if isinstance(a, ScalarBase):
+            return a._apply(op, args, params)
+    return run(op, args, params)
+
+
+def call_raw(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    """A call on plain numbers or raw backend arrays: compute, record nothing."""
+    for a in args:
+        if isinstance(a, ScalarBase):
+            return a._apply(op, args, params)
+    if op.body is not None:
+        kernel = operands.fused_kernel(op, args, False)
+        if kernel is None:
+            return op.body(*args, **params)
+    else:
+        kernel = op.kernels[operands.array_type(args)]
+    try:
+        return kernel(*args, **params)
+    except Exception as error:
+        raise operands.explain(op, error, args, params) from error
+
+
+def make_bound(op: Op, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that calls `op`, with the name, signature and docstring of `function`.
+
+    The first `op.arity` arguments are arrays, the others parameters, filled with their defaults.
+    """
+    signature = inspect.signature(function)
+    names = list(signature.parameters)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    count = len(names) if op.arity is None else op.arity
+    defaults = {name: p.default for name, p in list(signature.parameters.items())[count:]}
+    array_defaults = tuple(
+        None if p.default is p.empty else p.default
+        for p in list(signature.parameters.values())[:count]
+    )
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != count:
+            if variadic:
+                params = defaults | kwargs
+            else:
+                bound = signature.bind(*args, **kwargs).arguments
+                args = tuple([bound.get(n, d) for n, d in zip(names, array_defaults, strict=False)])
+                params = {n: bound.get(n, d) for n, d in defaults.items()}
+        else:
+            params = dict(defaults)
+        return run(op, args, params)
+
+    update_wrapper(call, function)
+    return call

@@ -1,0 +1,297 @@
+"""Fused ops of neural networks: linear maps, embedding, attention, dropout and losses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from microgpt.errors import DTypeError, InputError, ShapeError
+from microgpt.graph import TensorBase
+from microgpt.ops import elementwise as el
+from microgpt.ops import movement as mv
+from microgpt.ops import reduction as rd
+from microgpt.ops.activation import log_softmax, softmax
+from microgpt.ops.declare import face, fused
+from microgpt.ops.indexing import gather, host_array, integers, take
+from microgpt.ops.linalg import matmul
+from microgpt.plugins import registry
+
+
+@fused(arity=3, domain=lambda d: d.linear())
+def _linear(x: Any, weight: Any, bias: Any) -> Any:
+    """x · weightᵀ + bias"""
+    y = matmul(x, mv.matrix_transpose(weight))
+    return y if bias is None else y + bias
+
+
+@face(_linear)
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """`x @ weight.T + bias`: shapes (…, n), (m, n), (m,) → (…, m), as in PyTorch.
+
+    Raises:
+        ShapeError: if the last dimension of x is not n.
+
+    Example:
+        >>> import microgpt as mg
+        >>> mg.linear(mg.ones((2, 3)), mg.ones((4, 3))).shape
+        (2, 4)
+    """
+    if len(weight.shape) != 2 or not x.shape or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"linear: x of shape {tuple(x.shape)} and weight of shape {tuple(weight.shape)}; "
+            "required: x (…, n) and weight (m, n)"
+        )
+    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
+        raise ShapeError(
+            f"linear: bias of shape {tuple(bias.shape)}; required: ({weight.shape[0]},), one "
+            "number per row of the weight"
+        )
+    return _linear(x, weight, bias)
+
+
+def embedding(indices: Any, weight: Any) -> Any:
+    """Row `indices[…]` of the table `weight`: (…,) integers, (v, n) → (…, n).
+
+    Raises:
+        ShapeError: if an index is not a row of the table.
+
+    Example:
+        >>> import microgpt as mg
+        >>> mg.embedding(mg.tensor([2, 0]), mg.eye(3))
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+    """
+    if len(weight.shape) != 2:
+        raise ShapeError(f"embedding: the table must be (v, n); got {tuple(weight.shape)}")
+    return take(weight, indices, axis=0)
+
+
+def dropout(
+    x: Any,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    generator: np.random.Generator | None = None,
+) -> Any:
+    """Each element set to 0 with probability `p`, the others divided by 1 - p.
+
+    The mask is drawn on the host from `generator`, so it is the same on every backend. Outside
+    training nothing happens. Source: Srivastava et al., JMLR 15 (2014).
+
+    Raises:
+        InputError: if p is not in [0, 1), or if there is no generator in training.
+
+    Example:
+        >>> import microgpt as mg
+        >>> y = mg.dropout(mg.ones(4), p=0.5, generator=mg.generator(0))
+        >>> sorted(set(y.tolist())) == [0.0, 2.0]
+        True
+    """
+    if not 0 <= p < 1:
+        raise InputError(f"dropout: p must be in [0, 1); got {p}")
+    if not training or p == 0:
+        return x
+    if generator is None:
+        raise InputError(
+            "dropout in training draws random numbers and needs generator=; got None; pass "
+            "mg.generator(seed), or use nn.Dropout, which has its own"
+        )
+    keep = (generator.random(tuple(x.shape), dtype=np.float32) >= p) / np.float32(1 - p)
+    return el.multiply(x, like(x, keep))
+
+
+def like(x: Any, values: np.ndarray) -> Any:
+    """NumPy `values` as a constant of the dtype, backend and device of `x`."""
+    if not isinstance(x, TensorBase):
+        backend = registry.backend_of(x)
+        return backend.asarray(values, backend.dtype(x), None)
+    backend = registry.backend_of(x._data)
+    result = x.__new__(type(x))
+    result._data = backend.asarray(values, backend.dtype(x._data), backend.device(x._data))
+    result._edge = None
+    return result
+
+
+# ---- attention -------------------------------------------------------------------------------
+
+
+def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float) -> Any:
+    scores = matmul(q, mv.matrix_transpose(k)) * scale
+    if causal:
+        n, m = q.shape[-2], k.shape[-2]
+        seen = np.tril(np.ones((n, m), dtype=bool), m - n)
+        scores = el.where(seen, scores, -math.inf)
+    if mask is not None:
+        boolean = np.dtype(mask.dtype).kind == "b"
+        scores = el.where(mask, scores, -math.inf) if boolean else scores + mask
+    return scores
+
+
+@fused(arity=3, domain=lambda d: d.attention())
+def _scaled_dot_product_attention(
+    q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float = 1.0
+) -> Any:
+    """softmax(q·kᵀ·scale)·v"""
+    return matmul(softmax(_scores(q, k, mask, causal, scale), axis=-1), v)
+
+
+@face(_scaled_dot_product_attention)
+def scaled_dot_product_attention(
+    q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float | None = None
+) -> Any:
+    """softmax(q·kᵀ/√d)·v: every query's mean of the values, weighted by how keys match it.
+
+    Args:
+        q: (…, n, d) queries.
+        k: (…, m, d) keys.
+        v: (…, m, e) values.
+        mask: broadcasts to (…, n, m): boolean (True: may be seen) or numbers added to the scores.
+        causal: query i sees keys up to i only (counted from the end when n ≠ m).
+        scale: instead of 1/√d.
+
+    Returns:
+        (…, n, e). Each query needs a key that it may see; a row without any is NaN.
+
+    Source: Vaswani et al., arXiv:1706.03762, equation 1.
+
+    Example:
+        >>> import microgpt as mg
+        >>> q = mg.zeros((1, 2, 4))
+        >>> mg.scaled_dot_product_attention(q, q, mg.tensor([[[1.0], [3.0]]]), causal=True)
+        tensor([[[1.],
+                 [2.]]])
+    """
+    shapes = [tuple(x.shape) for x in (q, k, v)]
+    if any(len(s) < 2 for s in shapes) or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ShapeError(
+            "scaled_dot_product_attention needs q (…, n, d), k (…, m, d), v (…, m, e); got "
+            f"{shapes[0]}, {shapes[1]}, {shapes[2]}"
+        )
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    return _scaled_dot_product_attention(q, k, v, mask=mask, causal=causal, scale=factor)
+
+
+# ---- losses ----------------------------------------------------------------------------------
+
+
+def _reduced(name: str, losses: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return rd.mean(losses)
+    if reduction == "sum":
+        return rd.sum(losses)
+    if reduction == "none":
+        return losses
+    raise InputError(f"{name}: reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
+
+
+def _same_shape(name: str, a: Any, b: Any) -> None:
+    if tuple(a.shape) != tuple(b.shape):
+        raise ShapeError(
+            f"{name}: prediction of shape {tuple(a.shape)} and target of shape {tuple(b.shape)}; "
+            "required: equal shapes (a missing or extra dimension of length 1 would broadcast "
+            "and give a wrong loss: reshape one of them)"
+        )
+
+
+def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
+    """Squared differences; their mean, their sum, or each ('none').
+
+    Example:
+        >>> import microgpt as mg
+        >>> mg.mse_loss(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 4.0])).item()
+        2.0
+    """
+    _same_shape("mse_loss", prediction, target)
+    return _reduced("mse_loss", el.square(prediction - target), reduction)
+
+
+def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Any:
+    """-(t·log σ(x) + (1-t)·log(1-σ(x))), computed as softplus(x) - t·x.
+
+    Args:
+        logits: scores before the sigmoid, any shape.
+        target: probabilities from 0 to 1, same shape.
+
+    Example:
+        >>> import microgpt as mg
+        >>> x = mg.tensor([10000.0, -10000.0])
+        >>> mg.binary_cross_entropy_with_logits(x, mg.tensor([1.0, 0.0])).item()
+        0.0
+    """
+    name = "binary_cross_entropy_with_logits"
+    _same_shape(name, logits, target)
+    return _reduced(name, el.softplus(logits) - logits * target, reduction)
+
+
+@fused(index_inputs=(1,), domain=lambda d: d.classified())
+def _cross_entropy(logits: Any, target: Any, ignore_index: int = -100) -> Any:
+    """mean over rows of -log softmax(logits)[target]"""
+    rows = host_array(target) != ignore_index
+    safe = like_index(target, np.where(rows, host_array(target), 0))
+    picked = gather(log_softmax(logits, axis=-1), safe, axis=-1)
+    weights = like(logits, rows.reshape(-1, 1) / np.float64(max(int(rows.sum()), 1)))
+    return -rd.sum(picked * weights)
+
+
+def like_index(target: Any, values: np.ndarray) -> Any:
+    """Integer `values` as a column, where `target` lives."""
+    return integers("cross_entropy", values.reshape(-1, 1), target)
+
+
+@face(_cross_entropy)
+def cross_entropy(
+    logits: Any, target: Any, reduction: str = "mean", ignore_index: int = -100
+) -> Any:
+    """-log of the probability that softmax(logits) gives to the right class.
+
+    Args:
+        logits: (classes,), (n, classes) or, as in PyTorch, (n, classes, d1, …).
+        target: integer class numbers, of the shape of `logits` without the classes.
+        reduction: 'mean' over the targets that count, 'sum', or 'none' (one loss per target).
+        ignore_index: targets of this value do not count.
+
+    Raises:
+        ShapeError: if the shapes do not fit or a target is no class.
+        DTypeError: if targets are not integers.
+
+    Example:
+        >>> import microgpt as mg
+        >>> mg.cross_entropy(mg.tensor([[0.0, 10000.0]]), mg.tensor([1])).item()
+        0.0
+    """
+    shape = tuple(logits.shape)
+    want = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    if not shape or tuple(getattr(target, "shape", np.shape(target))) != want:
+        raise ShapeError(
+            f"cross_entropy: logits of shape {shape} need integer targets of shape {want}; got "
+            f"{tuple(getattr(target, 'shape', np.shape(target)))}"
+        )
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    try:
+        index = integers("cross_entropy", target, logits)
+    except DTypeError as error:
+        raise DTypeError(
+            f"{error}; for targets that are probabilities, sum -p·log_softmax"
+        ) from None
+    if len(shape) > 2:
+        logits = mv.moveaxis(logits, 1, -1)
+    rows = mv.reshape(logits, (-1, classes)) if len(shape) != 2 else logits
+    flat = index if len(want) == 1 else mv.reshape(index, (-1,))
+    if reduction == "mean":
+        return _cross_entropy(rows, flat, ignore_index=ignore_index)
+    host = host_array(flat)
+    counted = host != ignore_index
+    _check_classes(host[counted], classes)
+    picked = gather(log_softmax(rows, axis=-1), like_index(flat, np.where(counted, host, 0)), -1)
+    losses = mv.reshape(-(picked * like(picked, counted.reshape(-1, 1))), want)
+    return _reduced("cross_entropy", losses, reduction)
+
+
+def _check_classes(targets: np.ndarray, classes: int) -> None:
+    if targets.size and (targets.min() < 0 or targets.max() >= classes):
+        raise ShapeError(
+            f"cross_entropy: targets must be from 0 to {classes - 1}; got {targets.min()} to "
+            f"{targets.max()}"
+        )

@@ -1,0 +1,157 @@
+"""The op table: each differentiable operation is declared once, here described by an `Op`.
+
+From that one row come the function that users call, the scalar engine, gradients of any order,
+the gradient checks, the backend conformance kit and the reference table. Rows are declared
+with `primitive` and `fused` of `microgpt.ops.declare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from microgpt.errors import InputError, PluginError
+from microgpt.plugins import KernelCache, registry
+
+Rule = Callable[..., Any]
+
+TABLE: dict[str, Op] = {}
+"""Every op by name, in the order of declaration."""
+
+
+class Op:
+    """One row of the op table.
+
+    Attributes:
+        name: the name under which backends supply kernels.
+        doc: one line: the formula.
+        arity: how many inputs are arrays (the first ones); None for any number.
+        rules: one gradient rule per input, ``rule(g, y, *inputs, **params)`` → gradient of that
+            input, written with ops; an entry may be None (no gradient flows there). Or a single
+            function that returns the gradients of all inputs. None: nondifferentiable, or fused
+            without a rule of its own (then the body is differentiated).
+        reads: for each rule the values it reads, as letters: a, b, c… for the inputs, y for the
+            output. Values no rule reads are not kept; in their place the rule gets an object
+            that only has their `shape`.
+        broadcasts: whether inputs broadcast against each other; their gradients are then summed
+            back to the inputs' shapes by the engine.
+        elementwise: whether the output's shape is that of the inputs, broadcast, and there are no
+            parameters; such calls and their gradients take a shorter way.
+        floats: whether integers are converted to the default float type first.
+        domain: draws inputs on which the op may be tested (see `microgpt.testing`).
+        body: for fused ops, the definition in terms of other ops.
+        nondifferentiable: why there is no gradient, or "".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        doc: str,
+        arity: int | None,
+        rules: tuple[Rule | None, ...] | Rule | None,
+        reads: tuple[str, ...] | str | None,
+        broadcasts: bool,
+        elementwise: bool,
+        floats: bool,
+        domain: Callable[[Any], Any] | None,
+        body: Callable[..., Any] | None = None,
+        compute: Callable[..., Any] | None = None,
+        nondifferentiable: str = "",
+        index_inputs: tuple[int, ...] = (),
+    ) -> None:
+        self.name = name
+        self.doc = doc
+        self.arity = arity
+        self.rules = rules
+        self.broadcasts = broadcasts
+        self.elementwise = elementwise
+        self.floats = floats
+        self.domain = domain
+        self.body = body
+        self.compute = compute
+        self.nondifferentiable = nondifferentiable
+        self.index_inputs = index_inputs
+        self.reads = self._checked_reads(reads)
+        self.kernels = KernelCache(name, compute)
+        self.fast = FusedCache(name) if body else None
+        self.fast_rules = FusedCache(name + "_vjp") if body else None
+        # How the backward pass calls the rules: 1 and 2 for elementwise ops of so many inputs,
+        # 3 for any other tuple of rules, 0 for a joint rule or none.
+        self.kind = 0
+        if isinstance(rules, tuple):
+            self.kind = arity if elementwise and arity in (1, 2) else 3
+        self._keeps: dict[tuple[bool, ...], tuple[bool, ...]] = {}
+        self.function: Callable[..., Any] = _missing_function
+
+    def _checked_reads(self, reads: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
+        if isinstance(reads, str):
+            reads = (reads,)
+        if reads is not None and isinstance(self.rules, tuple) and len(reads) != len(self.rules):
+            raise PluginError(
+                f"op '{self.name}' has {len(self.rules)} gradient rules but {len(reads)} entries "
+                "in `reads`; give one string of letters (a, b, … for inputs, y for the output) "
+                "per rule"
+            )
+        return reads
+
+    def keeps(self, needs: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which of (inputs…, output) the rules of the inputs in `needs` read."""
+        found = self._keeps.get(needs)
+        if found is None:
+            count = len(needs)
+            if self.reads is None:
+                letters = "y" + "".join(chr(97 + i) for i in range(count))
+            elif isinstance(self.rules, tuple) and self.arity is not None:
+                letters = "".join(r for r, need in zip(self.reads, needs, strict=True) if need)
+            else:
+                letters = self.reads[0]
+            found = (*(chr(97 + i) in letters for i in range(count)), "y" in letters)
+            self._keeps[needs] = found
+        return found
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}: {self.doc}>"
+
+    def __reduce__(self) -> Any:
+        return by_name, (self.name,)
+
+
+class FusedCache(KernelCache):
+    """Like `KernelCache`, but a backend without the kernel is a None, not an error."""
+
+    __slots__ = ()
+
+    def __missing__(self, array_type: type) -> Any:
+        if registry.kernel(registry.backend_of_type(array_type).name, self.op) is None:
+            self[array_type] = None  # pyright: ignore[reportArgumentType]
+            return None
+        return super().__missing__(array_type)
+
+
+def _missing_function(*_: Any, **__: Any) -> Any:
+    raise PluginError("this op was made without a function; declare it with primitive or fused")
+
+
+def by_name(name: str) -> Op:
+    """The op called `name`.
+
+    Raises:
+        InputError: if there is none.
+    """
+    try:
+        return TABLE[name]
+    except KeyError:
+        raise InputError(
+            f"there is no op '{name}'; `microgpt ops` lists the {len(TABLE)} there are"
+        ) from None
+
+
+def add(op: Op, origin: str) -> None:
+    known = TABLE.get(op.name)
+    if known is not None and known.function.__module__ != origin:
+        raise PluginError(
+            f"an op called '{op.name}' exists already (from {known.function.__module__}); "
+            "give the new one another name"
+        )
+    TABLE[op.name] = op
