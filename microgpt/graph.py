@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-next_number = itertools.count(1).__next__
+numbers = itertools.count(1)
 """Numbers nodes in the order of their creation: a node's inputs always have smaller ones."""
 
 # What an operation has to do beyond computing, in one number that is cheap to test.

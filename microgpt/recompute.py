@@ -8,7 +8,7 @@ from typing import Any
 from microgpt import ops
 from microgpt.autograd import attach, propagate
 from microgpt.errors import InputTypeError
-from microgpt.graph import Leaf, Node, TensorBase, enable_grad, next_number, no_grad, recording
+from microgpt.graph import Leaf, Node, TensorBase, enable_grad, no_grad, numbers, recording
 from microgpt.ops.calls import record
 from microgpt.ops.table import Op
 from microgpt.tensor import Tensor
@@ -82,7 +82,7 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     """
     if not recording():
         return function(*args)
-    start = next_number()
+    start = next(numbers)
     inputs = [
         attach(type(a), a._data, Leaf(a._data, type(a)))
         if isinstance(a, TensorBase) and a._edge is not None

@@ -18,7 +18,7 @@ from microgpt.errors import (
     InputTypeError,
     ModifiedError,
 )
-from microgpt.graph import DEBUG, RECORD, ScalarBase, mode, next_number
+from microgpt.graph import DEBUG, RECORD, ScalarBase, mode, numbers
 from microgpt.ops.table import Op
 
 new = object.__new__
@@ -39,7 +39,7 @@ def _unary(function: Callable[..., Any]) -> Any:
         out._op = op
         out._a = self
         out._b = None
-        out._number = next_number()
+        out._number = next(numbers)
         return out
 
     return _named(call, op)
@@ -64,7 +64,7 @@ def _binary(function: Callable[..., Any], reflected: bool = False) -> Any:
         out._op = op
         out._a = self
         out._b = other
-        out._number = next_number()
+        out._number = next(numbers)
         return out
 
     def call_reflected(self: Scalar, other: Any) -> Any:
@@ -141,7 +141,7 @@ class Scalar(ScalarBase):
             )
         self._v = float(value)
         # A leaf with a higher number than a result has changed since that was computed.
-        self._number = next_number()
+        self._number = next(numbers)
 
     __add__ = _binary(ops.add)
     __radd__ = _binary(ops.add, reflected=True)
@@ -228,7 +228,7 @@ class Scalar(ScalarBase):
         out._op = op
         out._a = inputs
         out._b = params
-        out._number = next_number()
+        out._number = next(numbers)
         return out if mode_now() == RECORD else _unusual(op, inputs, out)
 
     # ---- gradients ---------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def _unusual(op: Op, inputs: tuple[Any, ...], out: Scalar) -> Scalar:
         if out.__class__ is Scalar and not hasattr(out, "_a"):
             out._a = inputs[0]
             out._b = inputs[1] if len(inputs) > 1 else None
-        out._number = next_number()
+        out._number = next(numbers)
     else:
         out._op = out._a = out._b = None
         out._number = 0

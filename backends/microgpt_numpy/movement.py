@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,15 @@ Key = tuple[tuple[int, int, int], ...]
 def _slices(key: Key) -> tuple[slice, ...]:
     # A downward slice that includes element 0 ends at None: -1 would count from the end.
     return tuple([slice(a, None if b < 0 else b, s) for a, b, s in key])
+
+
+def broadcast_to(x: Any, *, shape: tuple[int, ...]) -> Any:
+    # Arithmetic on views that repeat elements is slower: worth avoiding while a copy is small.
+    if math.prod(shape) > 65536:
+        return np.broadcast_to(x, shape)
+    y = np.empty(shape, dtype=x.dtype)
+    y[...] = x
+    return y
 
 
 def unslice(x: Any, *, key: Key, shape: tuple[int, ...]) -> Any:
@@ -61,7 +71,7 @@ def fold(x: Any, *, size: Any, kernel: Any, stride: Any, padding: Any, dilation:
 KERNELS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, *, shape: x.reshape(shape),
     "permute_dims": lambda x, *, axes: x.transpose(axes) if x.ndim else x,
-    "broadcast_to": lambda x, *, shape: np.broadcast_to(x, shape),
+    "broadcast_to": broadcast_to,
     "flip": lambda x, *, axis: np.flip(x, axis),
     "slice": lambda x, *, key: x[_slices(key)],
     "unslice": unslice,

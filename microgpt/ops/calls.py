@@ -22,9 +22,10 @@ from microgpt.graph import (
     TensorBase,
     caller_line,
     mode,
-    next_number,
+    numbers,
 )
 from microgpt.ops import operands
+from microgpt.ops.operands import NUMBERS
 from microgpt.ops.table import Op
 
 new = object.__new__
@@ -46,8 +47,8 @@ def make(op: Op) -> Callable[..., Any]:
 
 def record(op: Op, raws: tuple, parents: tuple, out: Any, params: dict | None, face: type) -> Any:
     """A tensor of class `face` around `out`, with a node that leads back to `parents`."""
-    node = new(Node)
-    node.number = next_number()
+    node = Node()
+    node.number = next(numbers)
     node.op = op
     node.params = params
     node.parents = parents
@@ -108,8 +109,8 @@ def _unary(op: Op) -> Callable[..., Any]:
             return _finish(op, (x,), (edge,), out, type(a))
         result = new(type(a))
         result._data = out
-        result._edge = node = new(Node)
-        node.number = next_number()
+        result._edge = node = Node()
+        node.number = next(numbers)
         node.op = op
         node.parents = (edge,)
         node.saved = (x if keep_x else None, out if keep_y else None)
@@ -120,56 +121,67 @@ def _unary(op: Op) -> Callable[..., Any]:
     return call
 
 
+_NOTHING = (None, None, None)
+
+
+def _kept(op: Op, needs: tuple[bool, bool]) -> tuple[bool, ...] | None:
+    """`Op.keeps`, with None for keeping nothing."""
+    keep = op.keeps(needs)
+    return keep if True in keep else None
+
+
 def _binary(op: Op) -> Callable[..., Any]:
     kernels = op.kernels
-    keep_both = op.keeps((True, True))
-    keep_first = op.keeps((True, False))
-    keep_second = op.keeps((False, True))
+    keep_both = _kept(op, (True, True))
+    keep_first = _kept(op, (True, False))
+    keep_second = _kept(op, (False, True))
     differentiable = op.rules is not None
 
     def call(a: Any, b: Any) -> Any:
-        if isinstance(b, TensorBase) and isinstance(a, TensorBase):
-            x = a._data
-            y = b._data
-            first = a._edge
-            second = b._edge
-            kind = type(x)
-            if kind is not type(y) or x.dtype is not y.dtype:
-                x, y = operands.matched(op, (x, y))
-                kind = type(x)
-        elif type(b) is float and isinstance(a, TensorBase) and a._edge is not None:
+        if type(b) is float:
+            if not isinstance(a, TensorBase) or a._edge is None:
+                return call_other(op, (a, b), {})
             x = a._data
             y = b
             first = a._edge
             second = None
-            kind = type(x)
-        elif type(a) in kernels and (type(b) is type(a) or type(b) in operands.NUMBERS):
-            return kernels[type(a)](a, b)
         else:
-            return call_other(op, (a, b), {})
+            try:
+                x = a._data
+                y = b._data
+                first = a._edge
+                second = b._edge
+            except AttributeError:
+                return call_other(op, (a, b), {})
+            if type(x) is not type(y) or x.dtype is not y.dtype:
+                x, y = operands.matched(op, (x, y))
         try:
-            out = kernels[kind](x, y)
+            out = kernels[type(x)](x, y)
         except Exception as error:
             raise operands.explain(op, error, (x, y), {}) from error
-        if second is not None:
-            if first is not None:
-                keep_x, keep_y, keep_out = keep_both
-            else:
-                keep_x, keep_y, keep_out = keep_second
-        elif first is not None:
-            keep_x, keep_y, keep_out = keep_first
-        else:
-            return _finish(op, (x, y), (None, None), out, type(a))
-        if mode_now() != RECORD or not differentiable:
+        if mode_now() != RECORD or not differentiable or (first is None and second is None):
             return _finish(op, (x, y), (first, second), out, type(a))
         result = new(type(a))
         result._data = out
-        result._edge = node = new(Node)
-        node.number = next_number()
+        result._edge = node = Node()
+        node.number = next(numbers)
         node.op = op
         node.parents = (first, second)
-        node.saved = (x if keep_x else None, y if keep_y else None, out if keep_out else None)
-        node.shape = out.shape
+        if first is None:
+            keep = keep_second
+            node.shape = out.shape
+        elif second is None:
+            keep = keep_first
+            node.shape = out.shape
+        else:
+            keep = keep_both
+            shape = first.shape
+            node.shape = shape if shape == second.shape else out.shape
+        if keep is None:
+            node.saved = _NOTHING
+        else:
+            keep_x, keep_y, keep_out = keep
+            node.saved = (x if keep_x else None, y if keep_y else None, out if keep_out else None)
         node.params = node.grad = node.where = None
         return result
 
@@ -217,6 +229,9 @@ def call_other(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
     for a in args:
         if isinstance(a, ScalarBase):
             return a._apply(op, args, params)
+    kernel = op.kernels.get(type(args[0]))
+    if kernel is not None and (type(args[-1]) is type(args[0]) or type(args[-1]) in NUMBERS):
+        return kernel(*args, **params)
     return run(op, args, params)
 
 
