@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from microgpt import errors as errors
-from microgpt.config import configure, use_backend
+from microgpt.config import use_backend
 from microgpt.creation import (
     arange,
     asarray,
@@ -30,7 +30,7 @@ from microgpt.creation import (
     randn,
     zeros,
 )
-from microgpt.graph import debug, enable_grad, no_grad
+from microgpt.graph import configure, debug, enable_grad, no_grad
 from microgpt.hooks import hookimpl
 from microgpt.ops import (
     abs,

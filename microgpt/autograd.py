@@ -13,8 +13,15 @@ from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
-from microgpt.errors import GradientError, GraphFreedError, MicrogptError, ModifiedError, ShapeError
-from microgpt.graph import DEBUG, Keep, Leaf, Node, TensorBase, enable_grad, mode, no_grad
+from microgpt.errors import (
+    DTypeError,
+    GradientError,
+    GraphFreedError,
+    MicrogptError,
+    ModifiedError,
+    ShapeError,
+)
+from microgpt.graph import Keep, Leaf, Node, TensorBase, debugging, enable_grad, no_grad
 from microgpt.ops import operands
 from microgpt.ops.table import TABLE, Op
 from microgpt.plugins import registry, rule_running
@@ -62,7 +69,7 @@ def propagate(
     if not create_graph and registry.listening():
         pull = _traced(pull)
     plain = pull is _pull
-    check = mode.get() >= DEBUG
+    check = debugging()
     node = heappop(heap)[1] if heap else None
     while node is not None:
         g = gradients.pop(node)
@@ -445,5 +452,12 @@ def _seed(tensor: TensorBase, gradient: TensorBase | None) -> TensorBase:
         raise ShapeError(
             f"the gradient passed to backward() must have the output's shape {shape}; "
             f"got {tuple(gradient.shape)}"  # pyright: ignore[reportAttributeAccessIssue]
+        )
+    backend = registry.backend_of(tensor._data)
+    have, want = backend.dtype(gradient._data), backend.dtype(tensor._data)
+    if have != want:
+        raise DTypeError(
+            f"the gradient passed to backward() must have the output's dtype {want}; got {have}; "
+            f"convert it: gradient.astype('{want}')"
         )
     return gradient

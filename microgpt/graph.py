@@ -15,12 +15,25 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from microgpt import config
+from microgpt.errors import ConfigError
+
 numbers = itertools.count(1)
 """Numbers nodes in the order of their creation: a node's inputs always have smaller ones."""
 
 # What an operation has to do beyond computing, in one number that is cheap to test.
-OFF, RECORD, DEBUG, DEBUG_OFF = 0, 1, 2, 3
-mode: ContextVar[int] = ContextVar("microgpt_mode", default=RECORD)
+OFF, RECORD, DEBUG_OFF, DEBUG = 0, 1, 2, 3
+
+
+def _first_mode() -> int:
+    """What the environment and the settings file say about debugging when this is imported."""
+    try:
+        return DEBUG if config.get("debug") else RECORD
+    except ConfigError:
+        return RECORD  # said by the first call that needs a setting, and by `microgpt config`
+
+
+mode: ContextVar[int] = ContextVar("microgpt_mode", default=_first_mode())
 
 
 class TensorBase:
@@ -115,12 +128,12 @@ def no_grad() -> Any:
         >>> y.requires_grad
         False
     """
-    return _in_mode(DEBUG_OFF if mode.get() >= DEBUG else OFF)
+    return _in_mode(DEBUG_OFF if debugging() else OFF)
 
 
 def enable_grad() -> Any:
     """Inside this block operations are recorded, even within `no_grad`."""
-    return _in_mode(DEBUG if mode.get() >= DEBUG else RECORD)
+    return _in_mode(DEBUG if debugging() else RECORD)
 
 
 def debug() -> Any:
@@ -139,6 +152,51 @@ def debug() -> Any:
         log made the first infinity (-inf) from finite inputs
     """
     return _in_mode(DEBUG if recording() else DEBUG_OFF)
+
+
+_outer: ContextVar[tuple[int, ...]] = ContextVar("microgpt_outer_modes", default=())
+
+
+class _DebugBlock(config.Block):
+    """A block of settings that switches debug mode too."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        now = mode.get()
+        _outer.set((*_outer.get(), now))
+        mode.set(
+            (DEBUG if recording() else DEBUG_OFF) if self._values["debug"] else now % DEBUG_OFF
+        )
+
+    def __exit__(self, *_: object) -> None:
+        *rest, now = _outer.get()
+        _outer.set(tuple(rest))
+        mode.set(now)
+        super().__exit__()
+
+
+def configure(**settings: Any) -> config.Block:
+    """Settings for a block of code, or for a function when used as a decorator.
+
+    Args:
+        settings: backend, device, dtype, seed, data or debug; see `microgpt config`.
+
+    Other threads and async tasks do not see them. Blocks nest; the inner one decides what it
+    names and leaves the rest.
+
+    Example:
+        >>> import microgpt as mg
+        >>> with mg.configure(dtype="float64"):
+        ...     mg.zeros(1).dtype
+        dtype('float64')
+    """
+    block = config.configure(**settings)
+    return _DebugBlock(block._values) if "debug" in settings else block
+
+
+def debugging() -> bool:
+    """Whether nodes remember lines and values are checked for NaN."""
+    return mode.get() >= DEBUG_OFF
 
 
 def recording() -> bool:

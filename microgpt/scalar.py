@@ -18,7 +18,7 @@ from microgpt.errors import (
     InputTypeError,
     ModifiedError,
 )
-from microgpt.graph import DEBUG, RECORD, ScalarBase, mode, numbers
+from microgpt.graph import DEBUG, DEBUG_OFF, RECORD, ScalarBase, mode, numbers
 from microgpt.ops.table import Op
 
 new = object.__new__
@@ -313,7 +313,8 @@ def _collect(root: Scalar) -> list[Scalar]:
 
 
 def _age(node: Scalar) -> int:
-    return abs(node._number)
+    # The number of a leaf says when it was changed, which may be after it was used.
+    return 0 if node._op is None else abs(node._number)
 
 
 def _values(inputs: Any) -> list[float]:
@@ -371,7 +372,7 @@ def scalar_gradients(
 def _unusual(op: Op, inputs: tuple[Any, ...], out: Scalar) -> Scalar:
     """The result of an op under `no_grad` or `debug`."""
     now = mode_now()
-    if now >= DEBUG:
+    if now >= DEBUG_OFF:
         from microgpt.ops.operands import check_finite
 
         check_finite(op, tuple(_values(inputs)), out._v)

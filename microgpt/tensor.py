@@ -515,6 +515,6 @@ def tensor(
         owner = registry.backend_of(data._data)
         data, backend = owner.to_numpy(data._data), backend or owner.name
     host = _host_values(data, wanted)
-    home = registry.backend(backend)
-    raw = home.asarray(host, wanted, config.resolve("device", device))
+    name, device = config.place(backend, device)
+    raw = registry.backend(name).asarray(host, wanted, device)
     return autograd.attach(Tensor, raw, _leaf(raw, Tensor) if requires_grad else None)

@@ -76,7 +76,7 @@ def constant(out: Any, face: type) -> Any:
 def _finish(op: Op, raws: tuple, parents: tuple, out: Any, face: type) -> Any:
     """The result of an elementwise op outside the usual case of recording without debugging."""
     now = mode_now()
-    if now >= DEBUG:
+    if now >= DEBUG_OFF:
         operands.check_finite(op, raws, out)
     if now == OFF or now == DEBUG_OFF or op.rules is None or not any_node(parents):
         return constant(out, face)
@@ -217,7 +217,7 @@ def run(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         out = kernel(*raws, **params)
     except Exception as error:
         raise operands.explain(op, error, raws, params) from error
-    if now >= DEBUG:
+    if now >= DEBUG_OFF:
         operands.check_finite(op, raws, out)
     if not recorded:
         return constant(out, face)

@@ -15,7 +15,7 @@ from microgpt.errors import (
     MicrogptError,
     ShapeError,
 )
-from microgpt.graph import DEBUG, TensorBase, caller_line, mode
+from microgpt.graph import TensorBase, caller_line, debugging
 from microgpt.ops import table
 from microgpt.ops.table import Op
 from microgpt.plugins import registry
@@ -188,7 +188,7 @@ def check_finite(op: Op, raws: tuple[Any, ...], out: Any, phase: str = "") -> No
     Raises:
         AnomalyError: naming the op and the user's line.
     """
-    if mode.get() < DEBUG or _finite(out):
+    if not debugging() or _finite(out):
         return
     if all(_finite(x) for x in raws):
         values = registry.backend_of(out).to_numpy(out)

@@ -1,0 +1,1 @@
+"""matplotlib figures: returned, not shown. (extra: tutorials)"""
