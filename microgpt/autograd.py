@@ -21,7 +21,7 @@ from microgpt.errors import (
     ModifiedError,
     ShapeError,
 )
-from microgpt.graph import Keep, Leaf, Node, TensorBase, debugging, enable_grad, no_grad
+from microgpt.graph import FREED, Keep, Leaf, Node, TensorBase, debugging, enable_grad, no_grad
 from microgpt.ops import operands
 from microgpt.ops.table import TABLE, Op
 from microgpt.plugins import registry, rule_running
@@ -81,18 +81,46 @@ def propagate(
         if node.grad is not None:
             _keep(node, g)
         op = node.op
-        if node.saved is None:
+        y = node.y
+        if y is FREED:
             raise _freed(node)
         try:
-            if plain and op.kind == 1:
-                # The most frequent case, written out: it saves a third of the time per node.
-                x, y = node.saved
-                (parent,) = node.parents
-                if x is None:
-                    x = parent
-                elif parent.op is None and parent.data is not x:  # pyright: ignore
+            kind = op.kind if plain else 0
+            # `_pull` for elementwise ops, written out here: it halves the time per node.
+            if kind == 1:
+                first = node.first
+                a = node.a
+                if a is None:
+                    a = first
+                elif first.op is None and first.data is not a:
                     raise _modified(node, 0)
-                pairs: Pairs = ((parent, op.rules[0](g, y, x)),)  # pyright: ignore
+                pairs: Pairs = ((first, op.rules[0](g, y, a)),)
+            elif kind == 2:
+                first = node.first
+                second = node.second
+                a = node.a
+                b = node.b
+                if first is not None:
+                    if a is None:
+                        a = first
+                    elif first.op is None and first.data is not a:
+                        raise _modified(node, 0)
+                if second is not None:
+                    if b is None:
+                        b = second
+                    elif second.op is None and second.data is not b:
+                        raise _modified(node, 1)
+                    grad = op.rules[1](g, y, a, b)
+                    if second.shape != node.shape:
+                        grad = unbroadcast(grad, second.shape)
+                    pairs = ((second, grad),)
+                else:
+                    pairs = ()
+                if first is not None:
+                    grad = op.rules[0](g, y, a, b)
+                    if first.shape != node.shape:
+                        grad = unbroadcast(grad, first.shape)
+                    pairs = ((first, grad), *pairs) if pairs else ((first, grad),)
             else:
                 pairs = pull(node, op, g)
         except MicrogptError as error:
@@ -100,7 +128,8 @@ def propagate(
         if check:
             _check_gradients(node, g, pairs)
         if not retain_graph:
-            node.saved = None
+            node.a = node.b = None
+            node.y = FREED
         # Along a chain the next node is known at once; the heap is for branches.
         node = None
         for parent, grad in pairs:
@@ -130,42 +159,7 @@ Pairs = Sequence[tuple[Node, Any]]
 
 def _pull(node: Node, op: Op, g: Any) -> Pairs:
     """The inputs' nodes and gradients of one node, as raw arrays."""
-    kind = op.kind
     parents = node.parents
-    if kind == 1:
-        x, y = node.saved  # pyright: ignore[reportGeneralTypeIssues]
-        parent = parents[0]
-        if x is None:
-            x = parent
-        elif parent.op is None and parent.data is not x:  # pyright: ignore
-            raise _modified(node, 0)
-        return ((parent, op.rules[0](g, y, x)),)  # pyright: ignore
-    if kind == 2:
-        a, b, y = node.saved  # pyright: ignore[reportGeneralTypeIssues]
-        first, second = parents
-        if first is not None:
-            if a is None:
-                a = first
-            elif first.op is None and first.data is not a:  # pyright: ignore
-                raise _modified(node, 0)
-        if second is not None:
-            if b is None:
-                b = second
-            elif second.op is None and second.data is not b:  # pyright: ignore
-                raise _modified(node, 1)
-            grad = op.rules[1](g, y, a, b)  # pyright: ignore
-            if second.shape != node.shape:
-                grad = unbroadcast(grad, second.shape)
-            if first is None:
-                return ((second, grad),)
-            other = op.rules[0](g, y, a, b)  # pyright: ignore
-            if first.shape != node.shape:
-                other = unbroadcast(other, first.shape)
-            return ((first, other), (second, grad))
-        grad = op.rules[0](g, y, a, b)  # pyright: ignore
-        if first.shape != node.shape:  # pyright: ignore
-            grad = unbroadcast(grad, first.shape)  # pyright: ignore
-        return ((first, grad),)  # pyright: ignore
     *inputs, y = node.saved  # pyright: ignore[reportGeneralTypeIssues]
     for i, parent in enumerate(parents):
         if parent is not None:
@@ -174,7 +168,7 @@ def _pull(node: Node, op: Op, g: Any) -> Pairs:
                 inputs[i] = parent
             elif parent.op is None and parent.data is not x:  # pyright: ignore
                 raise _modified(node, i)
-    if kind == 3:
+    if op.kind:
         params = node.params or {}
         grads: Sequence[Any] = [
             rule(g, y, *inputs, **params) if parent is not None and rule is not None else None
@@ -276,6 +270,8 @@ def _fit(op: Op, grad: Any, parent: Node) -> Any:
 def unbroadcast(grad: Any, shape: tuple[int, ...]) -> Any:
     """The adjoint of broadcasting: sum `grad` to `shape`."""
     have = tuple(grad.shape)
+    if have == shape:
+        return grad
     if len(have) < len(shape) or any(
         n not in (1, m) for m, n in zip(have[len(have) - len(shape) :], shape, strict=True)
     ):

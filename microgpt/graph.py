@@ -56,23 +56,85 @@ class ScalarBase:
         raise NotImplementedError
 
 
+class _Freed:
+    """In the place of a node's saved output: a backward pass has used the node up."""
+
+    def __repr__(self) -> str:
+        return "FREED"
+
+
+FREED = _Freed()
+
+
 class Node:
     """One recorded operation.
 
-    `saved` holds the values that the gradient rules read, (inputs…, output), with None in the
-    place of each value that no rule reads; it is None itself once a backward pass has freed it.
+    `parents` are the nodes of the inputs (None: no gradient flows there). `saved` holds the values
+    that the gradient rules read, (inputs…, output), with None in the place of each value that no
+    rule reads; it is None itself once a backward pass has freed it.
+
+    Nearly all nodes are of elementwise ops with one or two inputs, and each further object per
+    node costs time, so these have fields instead of tuples: parents in `first` and `second`,
+    saved values in `a`, `b` and `y`. Other nodes have both tuples in `first` and `a`.
     """
 
-    __slots__ = ("grad", "number", "op", "params", "parents", "saved", "shape", "where")
+    __slots__ = (
+        "a", "b", "first", "grad", "number", "op", "params", "second", "shape", "where", "y",
+    )  # fmt: skip
 
+    a: Any
+    b: Any
+    first: Any
+    grad: Any
     number: int
     op: Any
-    parents: tuple[Node | None, ...]
-    saved: tuple[Any, ...] | None
     params: dict[str, Any] | None
+    second: Any
     shape: tuple[int, ...]
     where: str | None
-    grad: Any
+    y: Any
+
+    @property
+    def parents(self) -> tuple[Node | None, ...]:
+        """The nodes of the inputs."""
+        kind = self.op.kind
+        if kind == 1:
+            return (self.first,)
+        return (self.first, self.second) if kind == 2 else self.first
+
+    @property
+    def saved(self) -> tuple[Any, ...] | None:
+        """The values kept for the gradient rules."""
+        if self.y is FREED:
+            return None
+        kind = self.op.kind
+        if kind == 1:
+            return (self.a, self.y)
+        return (self.a, self.b, self.y) if kind == 2 else self.a
+
+    def fill(self, parents: tuple[Node | None, ...], saved: tuple[Any, ...] | None) -> None:
+        """Set `parents` and `saved`."""
+        self.second = self.a = self.b = self.y = None
+        kind = self.op.kind
+        if kind == 1:
+            (self.first,) = parents
+        elif kind == 2:
+            self.first, self.second = parents
+        else:
+            self.first = parents
+        if saved is None:
+            self.y = FREED
+        elif kind == 1:
+            self.a, self.y = saved
+        elif kind == 2:
+            self.a, self.b, self.y = saved
+        else:
+            self.a = saved
+
+    def free(self) -> None:
+        """Let go of the saved values; the structure of the graph stays, for pictures."""
+        self.a = self.b = None
+        self.y = FREED
 
     def __repr__(self) -> str:
         return f"<{self.op.name} node of shape {self.shape}>"
@@ -95,14 +157,17 @@ class Leaf(Node):
     def __init__(self, data: Any, face: type[TensorBase]) -> None:
         self.number = 0
         self.op = None
-        self.parents = ()
-        self.saved = ()
         self.params = None
         self.where = None
         self.shape = data.shape
         self.data = data
         self.face = face
         self.grad = None
+
+    @property
+    def parents(self) -> tuple[Node | None, ...]:
+        """A leaf was computed from nothing."""
+        return ()
 
     def __repr__(self) -> str:
         return f"<leaf of shape {self.shape}>"

@@ -91,8 +91,10 @@ def unpack(packed: dict[str, Any]) -> Any:
             node = Node()
             node.number = next(numbers)
             node.op = by_name(name)
-            node.parents = tuple([None if p is None else nodes[p] for p in parents])
-            node.saved = None if saved is None else tuple([raw(x) for x in saved])
+            node.fill(
+                tuple([None if p is None else nodes[p] for p in parents]),
+                None if saved is None else tuple([raw(x) for x in saved]),
+            )
             node.params, node.shape, node.where, node.grad = node_params, shape, where, None
         nodes.append(node)
     edge = None if packed["edge"] is None else nodes[packed["edge"]]

@@ -51,12 +51,12 @@ def record(op: Op, raws: tuple, parents: tuple, out: Any, params: dict | None, f
     node.number = next(numbers)
     node.op = op
     node.params = params
-    node.parents = parents
     node.shape = out.shape
     node.grad = None
     node.where = None
     keep = op.keeps(tuple([p is not None for p in parents]))
-    node.saved = tuple([x if k else None for x, k in zip((*raws, out), keep, strict=True)])
+    saved = tuple([x if k else None for x, k in zip((*raws, out), keep, strict=True)])
+    node.fill(parents, saved)
     if mode_now() == DEBUG:
         node.where = caller_line()
     result = new(face)
@@ -112,16 +112,14 @@ def _unary(op: Op) -> Callable[..., Any]:
         result._edge = node = Node()
         node.number = next(numbers)
         node.op = op
-        node.parents = (edge,)
-        node.saved = (x if keep_x else None, out if keep_y else None)
+        node.first = edge
+        node.a = x if keep_x else None
+        node.y = out if keep_y else None
         node.shape = edge.shape
         node.params = node.grad = node.where = None
         return result
 
     return call
-
-
-_NOTHING = (None, None, None)
 
 
 def _kept(op: Op, needs: tuple[bool, bool]) -> tuple[bool, ...] | None:
@@ -166,7 +164,8 @@ def _binary(op: Op) -> Callable[..., Any]:
         result._edge = node = Node()
         node.number = next(numbers)
         node.op = op
-        node.parents = (first, second)
+        node.first = first
+        node.second = second
         if first is None:
             keep = keep_second
             node.shape = out.shape
@@ -178,10 +177,12 @@ def _binary(op: Op) -> Callable[..., Any]:
             shape = first.shape
             node.shape = shape if shape == second.shape else out.shape
         if keep is None:
-            node.saved = _NOTHING
+            node.a = node.b = node.y = None
         else:
             keep_x, keep_y, keep_out = keep
-            node.saved = (x if keep_x else None, y if keep_y else None, out if keep_out else None)
+            node.a = x if keep_x else None
+            node.b = y if keep_y else None
+            node.y = out if keep_out else None
         node.params = node.grad = node.where = None
         return result
 

@@ -76,11 +76,12 @@ class Op:
         self.kernels = KernelCache(name, compute)
         self.fast = FusedCache(name) if body else None
         self.fast_rules = FusedCache(name + "_vjp") if body else None
-        # How the backward pass calls the rules: 1 and 2 for elementwise ops of so many inputs,
-        # 3 for any other tuple of rules, 0 for a joint rule or none.
+        # How nodes are laid out and their rules called: 1 and 2 for ops of so many inputs whose
+        # gradients may need summing to the inputs' shapes and nothing else, 3 for any other tuple
+        # of rules, 0 for a joint rule or none.
         self.kind = 0
         if isinstance(rules, tuple):
-            self.kind = arity if elementwise and arity in (1, 2) else 3
+            self.kind = arity if (elementwise or broadcasts) and arity in (1, 2) else 3
         self._keeps: dict[tuple[bool, ...], tuple[bool, ...]] = {}
         self.function: Callable[..., Any] = _missing_function
 

@@ -1,0 +1,26 @@
+"""W9: what ``import microgpt`` costs above ``import numpy``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from benchmarks.measure import by_turns
+
+TITLE = "import microgpt above import numpy"
+HEAD = ("program", "ms", "above numpy", "goal")
+
+
+def measure(fast: bool) -> list[tuple[str, str, str, str]]:
+    """Whole processes by turns."""
+
+    def process(code: str):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+    names = {"import numpy": "import numpy", "import microgpt": "import numpy, microgpt"}
+    seconds = by_turns({k: process(v) for k, v in names.items()}, rounds=7 if fast else 25)
+    base = seconds["import numpy"]
+    goals = {"import numpy": "", "import microgpt": "<= 60 ms"}
+    return [
+        (k, f"{v * 1e3:.1f}", f"{(v - base) * 1e3:+.1f} ms", goals[k]) for k, v in seconds.items()
+    ]
