@@ -46,7 +46,9 @@ def run(name: str, fast: bool, threads: int, folder: Path) -> None:
     module = importlib.import_module(f"benchmarks.{'imports' if name == 'import' else name}")
     print(f"\n{NAMES[name]}  {module.TITLE}  ({threads} thread{'s' * (threads > 1)})")
     rows = module.measure(fast)
-    widths = [max(len(str(row[i])) for row in [module.HEAD, *rows]) for i in range(len(module.HEAD))]
+    widths = [
+        max(len(str(row[i])) for row in [module.HEAD, *rows]) for i in range(len(module.HEAD))
+    ]
     for row in [module.HEAD, *rows]:
         print("  " + "  ".join(str(cell).ljust(w) for cell, w in zip(row, widths, strict=True)))
     folder.mkdir(parents=True, exist_ok=True)

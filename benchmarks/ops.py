@@ -46,9 +46,7 @@ def measure(fast: bool) -> list[tuple[str, str, str, str, str]]:
         peer = seconds[f"{name} both"]
         goal = ">= 2x" if name == "torch" else ""
         forward_time = seconds[f"{name} forward"] * scale
-        rows.append(
-            (name, f"{forward_time:.2f}", f"{peer * scale:.2f}", ratio(peer, ours), goal)
-        )
+        rows.append((name, f"{forward_time:.2f}", f"{peer * scale:.2f}", ratio(peer, ours), goal))
     return rows
 
 

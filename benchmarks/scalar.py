@@ -14,7 +14,17 @@ from benchmarks.scalar_programs import gpt_step, moons_step
 from microgpt import Scalar
 
 TITLE = "scalar programs: the same source with either value class"
-HEAD = ("program", "microgpt ms", "micrograd ms", "speed", "goal", "peak MB", "micrograd", "memory", "goal")
+HEAD = (
+    "program",
+    "microgpt ms",
+    "micrograd ms",
+    "speed",
+    "goal",
+    "peak MB",
+    "micrograd",
+    "memory",
+    "goal",
+)
 
 
 def measure(fast: bool) -> list[tuple[str, ...]]:
@@ -43,7 +53,10 @@ def _rows(fast: bool) -> list[tuple[str, ...]]:
         losses = {k: [step() for _ in range(2)] for k, step in programs.items()}
         for found in losses.values():
             # Same program, same numbers: the peers must agree before they are timed.
-            assert all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(found, losses["microgpt"], strict=True))  # noqa: E501
+            assert all(
+                math.isclose(a, b, rel_tol=1e-9)
+                for a, b in zip(found, losses["microgpt"], strict=True)
+            )
         seconds = by_turns(programs, rounds=3 if fast else 9)
         memory = {k: _peak(step) for k, step in programs.items()}
         ours = seconds["microgpt"]

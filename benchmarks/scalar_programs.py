@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def moons_step(value: Callable[[float], Any]) -> Callable[[], float]:
     sizes = (2, 16, 16, 1)
     layers = [
         [([value(rng.uniform(-1, 1)) for _ in range(n)], value(0.0)) for _ in range(m)]
-        for n, m in zip(sizes[:-1], sizes[1:], strict=True)
+        for n, m in itertools.pairwise(sizes)
     ]
     parameters = [p for layer in layers for weights, bias in layer for p in (*weights, bias)]
 
@@ -115,7 +116,7 @@ def gpt_step(value: Callable[[float], Any]) -> Callable[[], float]:
         keys: list[Vector] = []
         values: list[Vector] = []
         losses = []
-        for place, (now, following) in enumerate(zip(text[:-1], text[1:], strict=True)):
+        for place, (now, following) in enumerate(itertools.pairwise(text)):
             probabilities = softmax(token(place, now, keys, values))
             losses.append(-probabilities[following].log())
         loss = sum(losses) * (1 / len(losses))

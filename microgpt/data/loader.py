@@ -1,0 +1,135 @@
+"""Batches: shuffled anew every epoch, reproducible, and resumable in the middle of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from microgpt import config
+from microgpt.errors import InputError, ShapeError
+
+
+class Batches:
+    """Arrays of equal length, cut into batches; each ``for`` is one epoch.
+
+    The order of epoch k depends on the seed and on k alone, so a run that was interrupted can go
+    on with the batches it would have seen: keep `state_dict()` and load it into a new object.
+
+    Args:
+        arrays: NumPy arrays of equal length.
+        batch_size: examples per batch; the last one may be smaller.
+        seed: by default the configured seed; without any, every object has an order of its own.
+        shuffle: whether examples are put in a new order every epoch.
+        drop_last: leave a smaller last batch out.
+        transform: called with the arrays of a batch; what it returns is yielded instead.
+
+    Raises:
+        ShapeError: if the arrays have different lengths.
+        InputError: if there is nothing to cut up, or the size is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> from microgpt.data import Batches
+        >>> [x.tolist() for (x,) in Batches(np.arange(5), batch_size=2, shuffle=False)]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        *arrays: Any,
+        batch_size: int,
+        seed: int | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        transform: Callable[..., Any] | None = None,
+    ) -> None:
+        self.arrays = tuple([np.asarray(a) for a in arrays])
+        if not self.arrays or 0 in [len(a) for a in self.arrays]:
+            raise InputError("batches need at least one array with at least one example")
+        lengths = [len(a) for a in self.arrays]
+        if len(set(lengths)) > 1:
+            raise ShapeError(f"batches need arrays of equal length; got lengths {lengths}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size must be a whole number >= 1; got {batch_size!r}")
+        if drop_last and batch_size > lengths[0]:
+            raise InputError(
+                f"drop_last with batch_size={batch_size} leaves no batch of {lengths[0]} examples"
+            )
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.transform = transform
+        seed = config.resolve("seed", seed)
+        self.seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
+        self.epoch = 0
+        self.position = 0
+        self._start = 0
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        n = len(self.arrays[0])
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return len(self.arrays[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        """One epoch; after `load_state_dict` the rest of the one that was under way."""
+        self.position, self._start = self._start, 0
+        size, count = self.batch_size, len(self)
+        order = None
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
+        arrays, transform = self.arrays, self.transform
+        while self.position < count:
+            start = self.position * size
+            if order is None:
+                batch = tuple([a[start : start + size] for a in arrays])
+            else:
+                chosen = order[start : start + size]
+                batch = tuple([a.take(chosen, axis=0) for a in arrays])
+            # Counted before it is handed out: a state saved by the receiver does not repeat it.
+            self.position += 1
+            yield batch if transform is None else transform(*batch)
+        self.epoch += 1
+        self.position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Seed, epoch and number of batches seen in it."""
+        return {"seed": self.seed, "epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            InputError: if the state is not one of `Batches`, or of more batches than there are.
+        """
+        if set(state) != {"seed", "epoch", "position"} or state["position"] > len(self):
+            raise InputError(
+                f"a state of Batches has seed, epoch and position (0 to {len(self)}); got {state}"
+            )
+        self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
+        self._start = self.position
+
+
+def batches(
+    *arrays: Any,
+    batch_size: int,
+    seed: int | None = None,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    transform: Callable[..., Any] | None = None,
+) -> Batches:
+    """`Batches` of the arrays; see there."""
+    return Batches(
+        *arrays,
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        transform=transform,
+    )
