@@ -10,18 +10,61 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import pluggy
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     from microgpt.backend import Backend
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 GROUP = "microgpt"
 """The entry-point group, and the name of the pluggy project."""
 
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
+
+# The two marks are those of pluggy's HookimplMarker and HookspecMarker. Setting them here lets
+# pluggy wait until a plugin is asked for something, which keeps `import microgpt` quick.
+
+
+@overload
+def hookimpl(function: F) -> F: ...
+@overload
+def hookimpl(*, tryfirst: bool = ..., trylast: bool = ...) -> Callable[[F], F]: ...
+def hookimpl(function: Any = None, *, tryfirst: bool = False, trylast: bool = False) -> Any:
+    """Mark a function as the implementation of the hook of the same name.
+
+    Args:
+        function: the function, when used without parentheses.
+        tryfirst: ask it before those of other plugins; `trylast`: after them.
+
+    Example:
+        >>> import microgpt as mg
+        >>> @mg.hookimpl(trylast=True)
+        ... def microgpt_kernel(backend, op):
+        ...     return None
+    """
+    options = {
+        "wrapper": False,
+        "hookwrapper": False,
+        "optionalhook": False,
+        "tryfirst": tryfirst,
+        "trylast": trylast,
+        "specname": None,
+    }
+
+    def mark(function: F) -> F:
+        setattr(function, GROUP + "_impl", options)
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def _hookspec(firstresult: bool = False) -> Callable[[F], F]:
+    def mark(function: F) -> F:
+        options = {"firstresult": firstresult, "historic": False, "warn_on_impl": None}
+        setattr(function, GROUP + "_spec", {**options, "warn_on_impl_args": None})
+        return function
+
+    return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +85,17 @@ class OpEvent:
     within: str | None = None
 
 
-@hookspec
+@_hookspec()
 def microgpt_backend_names() -> list[str]:  # pyright: ignore[reportReturnType]
     """Names of the backends that this plugin can make."""
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def microgpt_backend(name: str) -> Backend | None:
     """The backend called `name`, or None when it is not this plugin's. Asked once per name."""
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def microgpt_kernel(backend: str, op: str) -> Callable[..., Any] | None:
     """The function that computes `op` on arrays of `backend`, or None to leave it to others.
 
@@ -61,6 +104,6 @@ def microgpt_kernel(backend: str, op: str) -> Callable[..., Any] | None:
     """
 
 
-@hookspec
+@_hookspec()
 def microgpt_op(event: OpEvent) -> None:
     """Told of every operation that ran. While no plugin implements it, it costs nothing."""

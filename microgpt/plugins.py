@@ -1,40 +1,41 @@
-"""Finds plugins, asks them for backends and kernels, and remembers their answers.
+"""Asks the plugins for backends and kernels, and remembers their answers.
 
-pluggy is asked once per (op, backend). Each op keeps the answer in a `KernelCache`, which is
+The plugins are asked once per (op, backend). Each op keeps the answer in a `KernelCache`, which is
 emptied when a plugin comes or goes, so that an op call costs one dictionary look-up.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import threading
-import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-import pluggy
-
-from microgpt import config, hooks
+from microgpt import config, plugin_sources
 from microgpt.backend import Backend, Kernel
-from microgpt.errors import BackendError, KernelNotFoundError, PluginError
+from microgpt.errors import BackendError, KernelNotFoundError, MicrogptError, PluginError
+from microgpt.plugin_manager import Plugins, PluginWarning, lock
 
-_lock = threading.RLock()
+__all__ = [
+    "KernelCache",
+    "PluginWarning",
+    "Registry",
+    "Server",
+    "plugged",
+    "registry",
+    "rule_running",
+]
+
 _caches: weakref.WeakSet[KernelCache] = weakref.WeakSet()
+
+# The classes of NumPy and of Python belong to the backends shipped here, loaded or not.
+_OWNERS = {"numpy": "numpy", "builtins": "python"}
 
 rule_running: ContextVar[str | None] = ContextVar("microgpt_rule_running", default=None)
 """The op whose gradient rule runs at the moment, for `OpEvent.within`."""
-
-
-class PluginWarning(UserWarning):
-    """A plugin that was left out because it could not be loaded."""
 
 
 class KernelCache(dict[type, Kernel]):
@@ -46,20 +47,24 @@ class KernelCache(dict[type, Kernel]):
     def __init__(self, op: str, fallback: Kernel | None = None) -> None:
         self.op = op
         self.fallback = fallback
-        _caches.add(self)
+        with lock:
+            _caches.add(self)
 
     def __missing__(self, array_type: type) -> Kernel:
-        backend = registry.backend_of_type(array_type)
-        kernel = registry.kernel(backend.name, self.op) or self.fallback
-        if kernel is None:
-            raise KernelNotFoundError(
-                f"backend '{backend.name}' has no kernel for the op '{self.op}' and the op has no "
-                "definition in terms of other ops; `microgpt backends` shows who serves what"
-            )
-        if registry.listening():
-            kernel = _traced(kernel, self.op, backend.name)
-        self[array_type] = kernel
-        return kernel
+        with lock:
+            backend = registry.backend_of_type(array_type)
+            kernel = registry.kernel(backend.name, self.op)
+            if kernel is None:
+                kernel = self.fallback
+            if kernel is None:
+                raise KernelNotFoundError(
+                    f"backend '{backend.name}' has no kernel for the op '{self.op}' and the op has "
+                    "no definition in terms of other ops; `microgpt backends` shows who serves what"
+                )
+            if registry.listening():
+                kernel = _traced(kernel, self.op, backend.name)
+            self[array_type] = kernel
+            return kernel
 
 
 def _traced(kernel: Kernel, op: str, backend: str) -> Kernel:
@@ -76,97 +81,59 @@ def _traced(kernel: Kernel, op: str, backend: str) -> Kernel:
     return run
 
 
-class Registry:
+class Server(NamedTuple):
+    """A plugin, and the kernel it supplies for some op."""
+
+    plugin: str
+    kernel: Kernel
+
+
+class Registry(Plugins):
     """The plugins of this process. Use the one instance, `registry`."""
 
     def __init__(self) -> None:
-        self._manager: pluggy.PluginManager | None = None
-        self._points: dict[str, EntryPoint] = {}
+        super().__init__()
         self._backends: dict[str, Backend] = {}
         self._types: dict[type, Backend] = {}
-        self._plugin_of: dict[str, str] = {}
-        self.broken: dict[str, str] = {}
-        """Plugins that could not be loaded, with the reason."""
-
-    # ---- plugins -------------------------------------------------------------------------
-
-    @property
-    def manager(self) -> pluggy.PluginManager:
-        """The pluggy manager; made, and the configured plugins loaded, on first use."""
-        if self._manager is None:
-            with _lock:
-                if self._manager is None:
-                    manager = pluggy.PluginManager(hooks.GROUP)
-                    manager.add_hookspecs(hooks)
-                    self._points = {p.name: p for p in entry_points(group=hooks.GROUP)}
-                    self._manager = manager
-                    for name in config.get("plugins"):
-                        self._load_configured(name)
-        return self._manager
-
-    def _load_configured(self, name: str) -> None:
-        try:
-            self.load(name)
-        except PluginError as error:
-            self.broken[name] = str(error)
-            warnings.warn(f"{error}; the other plugins are used", PluginWarning, stacklevel=2)
-
-    def load(self, name: str) -> Any:
-        """Load and register a plugin by entry-point name, module name or path of a .py file.
-
-        Raises:
-            PluginError: if there is no such plugin, or if it fails while being imported.
-        """
-        manager = self.manager
-        if manager.has_plugin(name):
-            return manager.get_plugin(name)
-        try:
-            if name in self._points:
-                plugin = self._points[name].load()
-            elif name.endswith(".py"):
-                plugin = _module_from_file(Path(name))
-            else:
-                plugin = importlib.import_module(name)
-        except Exception as error:
-            known = ", ".join(sorted(self._points)) or "none"
-            raise PluginError(
-                f"plugin '{name}' could not be loaded ({type(error).__name__}: {error}); required: "
-                f"the name of an installed plugin ({known}), an importable module, or a .py file"
-            ) from error
-        self.register(plugin, name)
-        return plugin
-
-    def register(self, plugin: Any, name: str | None = None) -> str:
-        """Add `plugin` (an object with hook implementations); later ones are asked first."""
-        try:
-            name = self.manager.register(plugin, name) or str(name)
-            self.manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            if self.manager.is_registered(plugin):
-                self.manager.unregister(plugin)
-            raise PluginError(f"plugin '{name or plugin}' was refused: {error}") from error
-        self.forget_kernels()
-        return name
-
-    def unregister(self, plugin: Any) -> None:
-        """Remove a plugin; kernels are asked for anew."""
-        self.manager.unregister(plugin)
-        self.forget_kernels()
+        self._makers: dict[str, str] = {}  # backend → plugin
+        self._kernels: dict[tuple[str, str], Kernel | None] = {}
 
     def forget_kernels(self) -> None:
         """Empty every op's kernel cache."""
-        for cache in list(_caches):
-            cache.clear()
+        with lock:
+            self._kernels.clear()
+            for cache in list(_caches):
+                cache.clear()
+
+    def _removed(self, name: str) -> None:
+        for backend in [b for b, maker in self._makers.items() if maker == name]:
+            del self._makers[backend], self._backends[backend]
+        self._types = {t: b for t, b in self._types.items() if b.name in self._backends}
 
     # ---- backends ------------------------------------------------------------------------
 
     def backend_names(self) -> list[str]:
-        """All backends that could be used, without loading those that are not in use yet."""
-        names = {name for group in self.manager.hook.microgpt_backend_names() for name in group}
-        return sorted(names | set(self._points) - self._loaded_without_backend(names))
+        """Names that may be backends, without loading what is not in use yet."""
+        return sorted(self._offered().union(self.idle_plugins()))
 
-    def _loaded_without_backend(self, names: set[str]) -> set[str]:
-        return {p for p in self._points if self.manager.has_plugin(p) and p not in names}
+    def installed_backends(self) -> list[str]:
+        """Names of all backends there are. To know them, every installed plugin is imported."""
+        names = self._offered()
+        for point in self._points:
+            try:
+                names.update(self._offered_by(point))
+            except PluginError as error:
+                self.broken[point] = str(error)
+        return sorted(names)
+
+    def _offered(self) -> set[str]:
+        return {n for _, found in self._answers("microgpt_backend_names") for n in found}
+
+    def _offered_by(self, point: str) -> set[str]:
+        """Names of the backends of an entry point, which is imported but not registered."""
+        plugin = plugin_sources.load(point, self._points)
+        offered = getattr(plugin, "microgpt_backend_names", None)
+        return set() if offered is None else set(offered())
 
     def backend(self, name: str | None = None) -> Backend:
         """The backend called `name`, by default the configured one.
@@ -180,40 +147,75 @@ class Registry:
         return found if found is not None else self._load_backend(name)
 
     def _load_backend(self, name: str) -> Backend:
-        with _lock:
-            made = self.manager.hook.microgpt_backend(name=name)
-            if made is None and name in self._points and not self.manager.has_plugin(name):
-                try:
-                    self.load(name)
-                except PluginError as error:
+        with lock:
+            found = self._backends.get(name)  # another thread may have been quicker
+            if found is not None:
+                return found
+            try:
+                plugin, made = self._made(name)
+                plugin_sources.check_backend(made, name, plugin)
+                self._add(made, plugin)
+            except PluginError as error:
+                self.broken[name] = str(error)
+                raise BackendError(f"backend '{name}' cannot be used: {error}") from error
+            except MicrogptError as error:  # what it says is meant for the user
+                if name in self._points:
                     self.broken[name] = str(error)
-                    raise BackendError(f"backend '{name}' cannot be used: {error}") from error
-                made = self.manager.hook.microgpt_backend(name=name)
-            if made is None:
-                raise BackendError(
-                    f"there is no backend '{name}'; installed: {', '.join(self.backend_names())}"
-                )
-            self._add(made)
+                raise
+            self.broken.pop(name, None)
             return made
 
-    def _add(self, backend: Backend) -> None:
+    def _made(self, name: str) -> tuple[str, Any]:
+        """The plugin that brings the backend `name`, and the backend it made."""
+        for answer in self._answers("microgpt_backend", name=name):
+            return answer
+        # Entry points are usually called like their backend; only if not, the others are imported.
+        for point in sorted(self._points, key=lambda point: point != name):
+            try:
+                if name not in self._offered_by(point):
+                    continue
+            except PluginError as error:
+                if point == name:
+                    raise
+                self.broken[point] = str(error)
+                continue
+            before = self.plugin_names()
+            plugin = self.manager.get_name(self.load(point))
+            if plugin is not None and plugin not in before:
+                self._behind.add(plugin)
+                self.forget_kernels()
+            for answer in self._answers("microgpt_backend", name=name):
+                return answer
+            raise PluginError(
+                f"plugin '{plugin}' names it in microgpt_backend_names, so microgpt_backend must "
+                "make it; got None"
+            )
+        names = self.installed_backends()
+        raise BackendError(plugin_sources.no_backend(name, names, self.broken, len(self._points)))
+
+    def _add(self, backend: Backend, plugin: str) -> None:
         for array_type in backend.array_types:
             owner = self._types.get(array_type)
-            if owner is not None:
+            taken = owner.name if owner is not None else _OWNERS.get(array_type.__module__)
+            if taken not in (None, backend.name):
                 raise PluginError(
-                    f"backend '{backend.name}' declares arrays of class {array_type.__name__}, "
-                    f"which belong to backend '{owner.name}'; ops find kernels by the class of "
-                    "their inputs, so give the new backend an array class of its own"
+                    f"backend '{backend.name}' of plugin '{plugin}' declares arrays of class "
+                    f"{array_type.__name__}, which belong to backend '{taken}'; ops find kernels "
+                    "by the class of their inputs, so give it an array class of its own"
                 )
         self._types.update(dict.fromkeys(backend.array_types, backend))
         self._backends[backend.name] = backend
+        self._makers[backend.name] = plugin
+
+    def maker_of(self, backend: str) -> str | None:
+        """The name of the plugin that brought the backend `backend`, if it is loaded."""
+        return self._makers.get(backend)
 
     def backend_of_type(self, array_type: type) -> Backend:
         """The backend that arrays of class `array_type` belong to."""
         found = self._types.get(array_type)
         if found is None:
-            for name in (config.get("backend"), "numpy", "python"):
-                self.backend(name)
+            self.backend(_OWNERS.get(array_type.__module__))
             found = self._types.get(array_type)
         if found is None:
             raise BackendError(
@@ -226,61 +228,58 @@ class Registry:
         """The backend that `array` belongs to."""
         return self._types.get(type(array)) or self.backend_of_type(type(array))
 
+    # ---- kernels -------------------------------------------------------------------------
+
     def kernel(self, backend: str, op: str) -> Kernel | None:
-        """What the plugins answer to `microgpt_kernel`, unwrapped and uncached."""
-        return self.manager.hook.microgpt_kernel(backend=backend, op=op)
+        """What the plugins answer to `microgpt_kernel`: asked once, then remembered.
+
+        Raises:
+            PluginError: if the answer cannot be called.
+        """
+        key = (backend, op)
+        with lock:
+            if key not in self._kernels:
+                self._kernels[key] = next((s.kernel for s in self._servers(*key)), None)
+            return self._kernels[key]
+
+    def servers(self, backend: str, op: str) -> list[Server]:
+        """All plugins with a kernel for `op` on `backend`; the first one's is used."""
+        return list(self._servers(backend, op))
 
     def server_of(self, backend: str, op: str) -> str | None:
         """The name of the plugin that serves `op` on `backend`."""
-        for implementation in reversed(self.manager.hook.microgpt_kernel.get_hookimpls()):
-            if implementation.function(backend=backend, op=op) is not None:
-                return implementation.plugin_name
-        return None
+        return next((s.plugin for s in self._servers(backend, op)), None)
 
-    # ---- notification --------------------------------------------------------------------
-
-    def listening(self) -> bool:
-        """Whether any plugin wants to be told of operations."""
-        return self._manager is not None and bool(self._manager.hook.microgpt_op.get_hookimpls())
-
-    def notify(
-        self,
-        op: str,
-        phase: str,
-        backend: str,
-        seconds: float,
-        inputs: tuple[Any, ...],
-        output: Any,
-        within: str | None,
-    ) -> None:
-        event = hooks.OpEvent(op, phase, backend, seconds, inputs, output, within)
-        self.manager.hook.microgpt_op(event=event)
-
-
-def _module_from_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise FileNotFoundError(f"no plugin file {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    def _servers(self, backend: str, op: str) -> Iterator[Server]:
+        for plugin, kernel in self._answers("microgpt_kernel", backend=backend, op=op):
+            if not callable(kernel):
+                raise PluginError(
+                    f"plugin '{plugin}' must answer microgpt_kernel(backend='{backend}', "
+                    f"op='{op}') with a function, or with None to leave the op to others; "
+                    f"got {kernel!r}"
+                )
+            yield Server(plugin, kernel)
 
 
 registry = Registry()
 
 
 @contextmanager
-def plugged(plugin: Any, name: str | None = None) -> Iterator[Callable[[], None]]:
-    """Inside this block `plugin` is registered, for the whole process.
+def plugged(plugin: Any, name: str | None = None) -> Iterator[Any]:
+    """Inside this block `plugin` is registered, for the whole process; the block gets it back.
+
+    Raises:
+        PluginError: if it breaks the rules of the hooks, or if it is registered already.
 
     Example:
         >>> import numpy as np
         >>> import microgpt as mg
-        >>> class Slow:
+        >>> class Wrong:
         ...     @mg.hookimpl
         ...     def microgpt_kernel(self, backend, op):
-        ...         return (lambda x: np.abs(x) + 100) if (backend, op) == ("numpy", "abs") else None
-        >>> with mg.plugged(Slow()):
+        ...         if (backend, op) == ("numpy", "abs"):
+        ...             return lambda x: np.abs(x) + 100
+        >>> with mg.plugged(Wrong()):
         ...     mg.abs(mg.tensor(-1.0)).item()
         101.0
         >>> mg.abs(mg.tensor(-1.0)).item()
@@ -288,6 +287,6 @@ def plugged(plugin: Any, name: str | None = None) -> Iterator[Callable[[], None]
     """
     registry.register(plugin, name)
     try:
-        yield registry.forget_kernels
+        yield plugin
     finally:
         registry.unregister(plugin)
