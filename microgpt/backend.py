@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 Array = Any
-"""An array of some backend: it has `shape`, `dtype`, `ndim` and the arithmetic operators."""
+"""An array of some backend: it has `shape` (a tuple), `dtype`, `ndim` and arithmetic operators."""
 
 Kernel = Callable[..., Array]
 
@@ -42,6 +42,10 @@ class Backend(ABC):
 
         It must not share memory with `data`.
         """
+
+    def take_over(self, data: np.ndarray, device: str | None) -> Array:
+        """Like `asarray`, for NumPy data that nobody else holds: it may be used as it is."""
+        return self.asarray(data, None, device)
 
     @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,9 @@ class Tensor(TensorBase):
 
     # ---- what it is --------------------------------------------------------------------------
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Lengths of the dimensions."""
-        return tuple(self._data.shape)
+    shape: tuple[int, ...] = property(  # pyright: ignore[reportAssignmentType]
+        attrgetter("_data.shape"), doc="Lengths of the dimensions."
+    )
 
     @property
     def ndim(self) -> int:

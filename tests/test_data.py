@@ -19,6 +19,7 @@ from microgpt import config, data
 from microgpt.data import remote as fetching
 from microgpt.data.mnist import read_idx
 from microgpt.errors import DataError, InputError, MissingExtraError, ShapeError
+from microgpt.tensor import Tensor
 
 # ---- the sets --------------------------------------------------------------------------------
 
@@ -185,7 +186,9 @@ SIZES = st.integers(1, 40)
 @given(n=SIZES, size=st.integers(1, 12), seed=st.integers(0, 99), drop=st.booleans())
 def test_every_epoch_is_a_permutation(n: int, size: int, seed: int, drop: bool) -> None:
     drop = drop and size <= n
-    loader = data.batches(np.arange(n), -np.arange(n), batch_size=size, seed=seed, drop_last=drop)
+    loader = data.batches(
+        np.arange(n), -np.arange(n), batch_size=size, seed=seed, drop_last=drop, tensors=False
+    )
     orders = []
     for _ in range(3):
         seen = list(loader)
@@ -230,6 +233,19 @@ def test_seed_transform_and_order() -> None:
     assert first == [b[0].tolist() for b in data.batches(x, batch_size=2, seed=3)]
     doubled = data.batches(x, batch_size=4, shuffle=False, transform=lambda a: a * 2)
     assert [b.tolist() for b in doubled] == [[0, 2, 4, 6], [8, 10]]
+
+
+def test_batches_are_tensors_where_and_as_configured() -> None:
+    x = np.linspace(0, 1, 6)
+    (whole,) = next(iter(data.batches(x, batch_size=6, shuffle=False)))
+    assert isinstance(whole, Tensor) and whole.dtype == np.float32
+    x[:] = 7
+    assert whole.tolist()[0] == 0.0, "a later change of the array does not reach the tensor"
+    with config.configure(dtype="float64"):
+        batch, labels = next(iter(data.batches(x, np.arange(6), batch_size=2, seed=0)))
+    assert batch.dtype == np.float64 and labels.dtype == np.int64
+    (host,) = next(iter(data.batches(x, batch_size=2, tensors=False)))
+    assert isinstance(host, np.ndarray)
 
 
 def test_bad_input_to_batches() -> None:

@@ -44,6 +44,9 @@ class NumpyBackend(Backend):
             )
         return np.array(data, dtype=dtype)
 
+    def take_over(self, data: np.ndarray, device: str | None) -> np.ndarray:
+        return data
+
     def to_numpy(self, array: Any) -> np.ndarray:
         return np.asarray(array)
 

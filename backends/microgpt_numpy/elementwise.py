@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 
 
+# NumPy converts a Python number in every call; arrays without dimensions it takes as they are.
+_ONE = {np.dtype(d): np.ones((), dtype=d) for d in ("float16", "float32", "float64")}
+_ZERO = {np.dtype(d): np.zeros((), dtype=d) for d in ("float16", "float32", "float64")}
+
+
 def sigmoid(x: Any) -> Any:
     """1 / (1 + e⁻ˣ). For x → -∞, e⁻ˣ overflows to ∞ and the quotient is the right 0."""
+    one = _ONE[x.dtype]
+    y = np.negative(x)
     with np.errstate(over="ignore"):
-        y = np.exp(-x)
-    if type(y) is not np.ndarray:
-        return 1 / (1 + y)
-    y += 1
-    return np.divide(1, y, out=y)
+        if type(y) is not np.ndarray:
+            return np.divide(one, np.add(np.exp(y), one))
+        np.exp(y, out=y)
+    np.add(y, one, out=y)
+    return np.divide(one, y, out=y)
 
 
 def softplus(x: Any) -> Any:
@@ -25,7 +32,7 @@ def softplus(x: Any) -> Any:
 
 
 def relu(x: Any) -> Any:
-    return np.maximum(x, 0)
+    return np.maximum(x, _ZERO.get(x.dtype, 0))
 
 
 def clip(x: Any, *, min: float | None, max: float | None) -> Any:

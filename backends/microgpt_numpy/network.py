@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,33 +66,64 @@ def linear_vjp(g: Any, y: Any, x: Any, weight: Any, bias: Any, *, needs: Any) ->
     if for_weight:
         to_weight = rows.T @ (x if g.ndim == 2 else x.reshape(-1, x.shape[-1]))
     if for_bias:
-        to_bias = _add(rows, 0)
+        to_bias = column_sums(rows)
     return to_x, to_weight, to_bias
+
+
+@lru_cache(maxsize=64)
+def _ones(n: int, dtype: np.dtype) -> Any:
+    ones = np.ones(n, dtype=dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def column_sums(rows: Any) -> Any:
+    """Sum over the first dimension; for short columns the BLAS is several times faster."""
+    if len(rows) <= 4096:
+        return _ones(len(rows), rows.dtype) @ rows
+    return _add(rows, 0)
 
 
 # ---- losses ----------------------------------------------------------------------------------
 
 
 def _targets(target: Any, classes: int, ignore_index: int) -> tuple[Any, Any, int]:
-    """Targets without the ignored ones, where those are, and how many count."""
+    """Targets without the ignored ones, where those are (None: nowhere), and how many count."""
+    try:
+        # One sweep finds anything out of range: negative numbers raise, large ones lengthen it.
+        if len(np.bincount(target, minlength=classes)) == classes and not (
+            0 <= ignore_index < classes
+        ):
+            return target, None, target.size
+    except ValueError:
+        pass
     ignored = target == ignore_index
-    dropped = int(np.count_nonzero(ignored))
-    safe = np.where(ignored, 0, target) if dropped else target
+    safe = np.where(ignored, 0, target)
     if safe.size and (int(safe.min()) < 0 or int(safe.max()) >= classes):
         raise ShapeError(
             f"cross_entropy: targets must be from 0 to {classes - 1} (or ignore_index="
             f"{ignore_index}); got {safe.min()} to {safe.max()}"
         )
-    return safe, ignored if dropped else None, target.size - dropped
+    return safe, ignored, target.size - int(np.count_nonzero(ignored))
+
+
+def _columns(x: Any) -> Any:
+    """A copy of x (rows, classes) as (classes, rows): NumPy sweeps along rows, not across them.
+
+    With few classes, reductions over the last axis are many short loops; this way they are few
+    long ones.
+    """
+    return np.array(x.T, order="C") if x.shape[1] <= 128 else np.array(x, order="C").T
 
 
 def cross_entropy(x: Any, target: Any, *, ignore_index: int) -> Any:
     safe, ignored, n = _targets(target, x.shape[1], ignore_index)
     if n == 0:
         return x.dtype.type(0)
-    y = x - _largest(x, axis=1, keepdims=True)
-    picked = y[np.arange(len(safe)), safe]
-    losses = np.log(_add(np.exp(y, out=y), 1))
+    y = _columns(x)
+    y -= _largest(y, 0)
+    picked = y[safe, np.arange(len(safe))]
+    losses = np.log(_add(np.exp(y, out=y), 0))
     losses -= picked
     if ignored is not None:
         losses[ignored] = 0
@@ -105,13 +137,15 @@ def cross_entropy_vjp(
     safe, ignored, n = _targets(target, x.shape[1], ignore_index)
     if n == 0:
         return np.zeros_like(x), None
-    grad = x - _largest(x, axis=1, keepdims=True)
+    grad = _columns(x)
+    grad -= _largest(grad, 0)
     np.exp(grad, out=grad)
-    grad *= (g / x.dtype.type(n)) / _add(grad, 1, keepdims=True)
-    grad[np.arange(len(safe)), safe] -= g / x.dtype.type(n)
+    scale = g / x.dtype.type(n)
+    grad *= scale / _add(grad, 0)
+    grad[safe, np.arange(len(safe))] -= scale
     if ignored is not None:
-        grad[ignored] = 0
-    return grad, None
+        grad[:, ignored] = 0
+    return grad.T, None
 
 
 # ---- normalisation ---------------------------------------------------------------------------
@@ -145,7 +179,7 @@ def layer_norm_vjp(
     normal, scale = _normal(x, eps)
     rows = g.reshape(-1, n)
     to_weight = np.einsum("ij,ij->j", rows, normal.reshape(-1, n)) if for_weight else None
-    to_bias = _add(rows, 0) if for_bias else None
+    to_bias = column_sums(rows) if for_bias else None
     to_x = None
     if for_x:
         to_x = np.array(g) if weight is None else g * weight

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from microgpt import config
+from microgpt.autograd import attach
 from microgpt.errors import InputError, ShapeError
+from microgpt.plugins import registry
+from microgpt.tensor import Tensor
 
 
 class Batches:
@@ -23,7 +26,9 @@ class Batches:
         seed: by default the configured seed; without any, every object has an order of its own.
         shuffle: whether examples are put in a new order every epoch.
         drop_last: leave a smaller last batch out.
-        transform: called with the arrays of a batch; what it returns is yielded instead.
+        transform: called with the parts of a batch; what it returns is yielded instead.
+        tensors: whether batches are tensors of the backend that is configured when an epoch
+            begins, floats in the configured float type; otherwise they are NumPy arrays.
 
     Raises:
         ShapeError: if the arrays have different lengths.
@@ -44,6 +49,7 @@ class Batches:
         shuffle: bool = True,
         drop_last: bool = False,
         transform: Callable[..., Any] | None = None,
+        tensors: bool = True,
     ) -> None:
         self.arrays = tuple([np.asarray(a) for a in arrays])
         if not self.arrays or 0 in [len(a) for a in self.arrays]:
@@ -61,6 +67,7 @@ class Batches:
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.transform = transform
+        self.tensors = tensors
         seed = config.resolve("seed", seed)
         self.seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
         self.epoch = 0
@@ -85,6 +92,7 @@ class Batches:
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
         arrays, transform = self.arrays, self.transform
+        finish = _tensor_maker(arrays) if self.tensors else None
         while self.position < count:
             start = self.position * size
             if order is None:
@@ -92,6 +100,8 @@ class Batches:
             else:
                 chosen = order[start : start + size]
                 batch = tuple([a.take(chosen, axis=0) for a in arrays])
+            if finish is not None:
+                batch = finish(batch)
             # Counted before it is handed out: a state saved by the receiver does not repeat it.
             self.position += 1
             yield batch if transform is None else transform(*batch)
@@ -116,6 +126,25 @@ class Batches:
         self._start = self.position
 
 
+def _tensor_maker(arrays: tuple[np.ndarray, ...]) -> Callable[[Any], Any]:
+    """Makes tensors of the arrays of a batch; settings are looked up here, once per epoch."""
+    name, device = config.place()
+    backend = registry.backend(name)
+    wanted = np.dtype(config.get("dtype"))
+
+    def finish(batch: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
+        made = []
+        for part in batch:
+            if part.base is not None:  # a view of the user's array
+                part = part.copy()
+            if part.dtype.kind == "f" and part.dtype != wanted:
+                part = part.astype(wanted)
+            made.append(attach(Tensor, backend.take_over(part, device)))
+        return tuple(made)
+
+    return finish
+
+
 def batches(
     *arrays: Any,
     batch_size: int,
@@ -123,6 +152,7 @@ def batches(
     shuffle: bool = True,
     drop_last: bool = False,
     transform: Callable[..., Any] | None = None,
+    tensors: bool = True,
 ) -> Batches:
     """`Batches` of the arrays; see there."""
     return Batches(
@@ -132,4 +162,5 @@ def batches(
         shuffle=shuffle,
         drop_last=drop_last,
         transform=transform,
+        tensors=tensors,
     )

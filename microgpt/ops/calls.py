@@ -54,8 +54,11 @@ def record(op: Op, raws: tuple, parents: tuple, out: Any, params: dict | None, f
     node.shape = out.shape
     node.grad = None
     node.where = None
-    keep = op.keeps(tuple([p is not None for p in parents]))
-    saved = tuple([x if k else None for x, k in zip((*raws, out), keep, strict=True)])
+    if op.reads is None:
+        saved = (*raws, out)
+    else:
+        keep = op.keeps(tuple([p is not None for p in parents]))
+        saved = tuple([x if k else None for x, k in zip((*raws, out), keep, strict=True)])
     node.fill(parents, saved)
     if mode_now() == DEBUG:
         node.where = caller_line()
@@ -269,16 +272,11 @@ def make_bound(op: Op, function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != count:
-            if variadic:
-                params = defaults | kwargs
-            else:
-                bound = signature.bind(*args, **kwargs).arguments
-                args = tuple([bound.get(n, d) for n, d in zip(names, array_defaults, strict=False)])
-                params = {n: bound.get(n, d) for n, d in defaults.items()}
-        else:
-            params = dict(defaults)
-        return run(op, args, params)
+        if variadic or (len(args) == count and kwargs.keys() <= defaults.keys()):
+            return run(op, args, {**defaults, **kwargs})
+        bound = signature.bind(*args, **kwargs).arguments
+        args = tuple([bound.get(n, d) for n, d in zip(names, array_defaults, strict=False)])
+        return run(op, args, {n: bound.get(n, d) for n, d in defaults.items()})
 
     update_wrapper(call, function)
     return call

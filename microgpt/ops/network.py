@@ -19,7 +19,13 @@ from microgpt.ops.linalg import matmul
 from microgpt.plugins import registry
 
 
-@fused(arity=3, domain=lambda d: d.linear())
+def _linear_rule(g: Any, y: Any, x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+    rows = mv.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
+    inputs = mv.reshape(x, (rows.shape[0], x.shape[-1]))
+    return matmul(g, weight), matmul(mv.matrix_transpose(rows), inputs), rd.sum(rows, axis=0)
+
+
+@fused(vjp=_linear_rule, reads="ab", arity=3, domain=lambda d: d.linear())
 def _linear(x: Any, weight: Any, bias: Any) -> Any:
     """x · weightᵀ + bias"""
     y = matmul(x, mv.matrix_transpose(weight))

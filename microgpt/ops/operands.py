@@ -47,30 +47,44 @@ def unwrap(op: Op, args: tuple[Any, ...], first: TensorBase) -> tuple[tuple, tup
     """Raw arrays and graph edges of the inputs, converted to one backend and one float type."""
     raws: list[Any] = []
     edges: list[Any] = []
+    kind = type(first._data)
+    dtype = first._data.dtype
+    # As long as everything is like the first tensor, there is nothing to convert.
+    alike = first._edge is not None or not op.floats
     for i, a in enumerate(args):
         if isinstance(a, TensorBase):
-            raws.append(a._data)
+            raw = a._data
+            raws.append(raw)
             edges.append(a._edge)
+            if type(raw) is not kind or (raw.dtype is not dtype and i not in op.index_inputs):
+                alike = False
             continue
         edges.append(None)
-        if a is None or type(a) in NUMBERS:
-            raws.append(a)
-        elif isinstance(a, (float, int)):  # np.float64 is a float: as weak as Python's
-            raws.append(a.item() if isinstance(a, np.generic) else a)
-        elif isinstance(a, (np.ndarray, np.generic)):
-            backend = registry.backend_of(first._data)
-            raws.append(backend.asarray(np.asarray(a), None, backend.device(first._data)))
-        elif type(a) is type(first._data):
-            raws.append(a)
-        elif isinstance(a, (list, tuple)) and i in op.index_inputs:
-            backend = registry.backend_of(first._data)
-            raws.append(backend.asarray(np.asarray(a), None, backend.device(first._data)))
-        else:
-            raise InputTypeError(
-                f"{op.name} takes tensors, numbers and NumPy arrays; got a {type(a).__name__} as "
-                f"argument {i + 1}; make a tensor of it with mg.tensor(…)"
-            )
-    return matched(op, tuple(raws)), tuple(edges)
+        if a is None:
+            raws.append(None)
+            continue
+        raws.append(_raw(op, i, a, first))
+        alike = False
+    return (tuple(raws) if alike else matched(op, tuple(raws))), tuple(edges)
+
+
+def _raw(op: Op, i: int, a: Any, first: TensorBase) -> Any:
+    """An input that is no tensor, as a number or as an array that goes with `first`."""
+    if type(a) in NUMBERS or type(a) is type(first._data):
+        if isinstance(a, np.ndarray):  # somebody may change it before the backward pass
+            return a.copy()
+        return a
+    if isinstance(a, (float, int)):  # np.float64 is a float: as weak as Python's
+        return a.item() if isinstance(a, np.generic) else a
+    if isinstance(a, (np.ndarray, np.generic)) or (
+        isinstance(a, (list, tuple)) and i in op.index_inputs
+    ):
+        backend = registry.backend_of(first._data)
+        return backend.asarray(np.asarray(a), None, backend.device(first._data))
+    raise InputTypeError(
+        f"{op.name} takes tensors, numbers and NumPy arrays; got a {type(a).__name__} as "
+        f"argument {i + 1}; make a tensor of it with mg.tensor(…)"
+    )
 
 
 def matched(op: Op, raws: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -47,7 +47,8 @@ def first_layer(weights: Any, shape: tuple[int, int], *, title: str = "") -> Any
     rows = _array(weights)
     if rows.ndim != 2 or rows.shape[1] != shape[0] * shape[1]:
         raise ShapeError(
-            f"first_layer: weights of shape {rows.shape}; required: (neurons, {shape[0]}·{shape[1]})"
+            f"first_layer: weights of shape {rows.shape}; required: (neurons, pixels) with "
+            f"{shape[0]}·{shape[1]} pixels"
         )
     plt = _pyplot()
     columns = int(np.ceil(np.sqrt(len(rows))))
@@ -122,6 +123,7 @@ def cost_curve(
     """
     plt = _pyplot()
     figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    low, high = [], []
     for (name, values), colour in zip(curves.items(), (BLUE, RED, "#1b7837", GREY), strict=False):
         costs = np.asarray(values, dtype=float)
         width = max(min(window, len(costs) // 5), 1)
@@ -133,7 +135,11 @@ def cost_curve(
         ax.plot(x[::every], costs[::every], color=colour, alpha=0.15, linewidth=0.6)
         middle = (np.arange(len(smooth)) + width / 2 + 0.5) / unit
         ax.plot(middle, smooth, color=colour, linewidth=1.8, label=name)
+        low.append(float(smooth.min()))
+        high.append(float(smooth.max()))
     ax.set_yscale("log")
+    if low and min(low) > 0:
+        ax.set_ylim(min(low) / 4, max(high) * 3)  # the raw values of tiny batches reach far down
     ax.set_xlabel("epoch" if steps_per_epoch else "step")
     ax.set_ylabel(ylabel)
     ax.grid(alpha=0.3, which="both")

@@ -1,0 +1,151 @@
+"""What all optimizers share: groups of parameters, their state, and saving it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from microgpt.errors import CheckpointError, InputError, InputTypeError
+from microgpt.plugins import registry
+from microgpt.tensor import Tensor
+
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """Base class: subclasses define `_update`.
+
+    Args:
+        params: tensors, or dicts with ``params`` and settings of their own.
+        defaults: settings of the groups that have none of their own.
+
+    Raises:
+        InputError: if there are no parameters, or one appears twice.
+        InputTypeError: if something is no leaf tensor.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+        items = list(params)
+        if not items:
+            raise InputError(
+                f"{type(self).__name__} got no parameters (a generator that was used up? "
+                "model.parameters() gives a list)"
+            )
+        groups = items if isinstance(items[0], dict) else [{"params": items}]
+        self.param_groups: list[Group] = []
+        self.defaults = dict(defaults)
+        seen: set[int] = set()
+        for group in groups:
+            unknown = set(group) - {"params"} - set(defaults)
+            if unknown:
+                raise InputError(
+                    f"{type(self).__name__} has no setting {', '.join(sorted(unknown))}; there are "
+                    f"{', '.join(defaults)}"
+                )
+            tensors = list(group["params"])
+            for p in tensors:
+                if not isinstance(p, Tensor) or not p.is_leaf:
+                    raise InputTypeError(
+                        f"{type(self).__name__} changes leaf tensors; got {type(p).__name__}"
+                        + (f" made by '{p._edge.op.name}'" if isinstance(p, Tensor) else "")  # pyright: ignore
+                    )
+                if id(p) in seen:
+                    raise InputError(
+                        f"{type(self).__name__}: a parameter of shape {p.shape} appears twice"
+                    )
+                seen.add(id(p))
+            self.param_groups.append({**defaults, **group, "params": tensors})
+        self.state: list[dict[str, Any]] = [{} for _ in self._parameters()]
+        """What is remembered for each parameter: raw backend arrays and numbers."""
+        for group in self.param_groups:
+            self._check(group)
+
+    def _check(self, group: Group) -> None:
+        """Complain about settings out of range."""
+        if not group["lr"] >= 0:
+            raise InputError(f"{type(self).__name__}: lr must be >= 0; got {group['lr']}")
+        if not group["weight_decay"] >= 0:
+            raise InputError(
+                f"{type(self).__name__}: weight_decay must be >= 0; got {group['weight_decay']}"
+            )
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p._edge is not None:
+                    p._edge.grad = None
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient.
+
+        Values are replaced, never overwritten: arrays handed out earlier keep their numbers, and
+        a backward pass that still needs the old values notices.
+        """
+        place = 0
+        for group in self.param_groups:
+            for p in group["params"]:
+                edge = p._edge
+                if edge is not None and edge.grad is not None:
+                    value = self._update(p._data, edge.grad._data, group, self.state[place])
+                    p._data = edge.data = value
+                place += 1
+
+    def _update(self, value: Any, grad: Any, group: Group, state: dict[str, Any]) -> Any:
+        """The new value of one parameter; raw arrays in and out."""
+        raise InputTypeError(f"{type(self).__name__} defines no _update()")
+
+    # ---- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings of each group, and for each parameter its state as NumPy arrays and numbers."""
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        state = [
+            {k: _host(v) if hasattr(v, "shape") else v for k, v in entry.items()}
+            for entry in self.state
+        ]
+        return {"groups": groups, "state": state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the settings and the state of an optimizer for the same parameters.
+
+        Raises:
+            CheckpointError: if groups or shapes are others.
+        """
+        groups, entries = state["groups"], state["state"]
+        parameters = self._parameters()
+        if len(groups) != len(self.param_groups) or len(entries) != len(parameters):
+            raise CheckpointError(
+                f"the state is of {len(groups)} groups and {len(entries)} parameters; this "
+                f"{type(self).__name__} has {len(self.param_groups)} and {len(parameters)}"
+            )
+        loaded = []
+        for i, (p, entry) in enumerate(zip(parameters, entries, strict=True)):
+            fresh = {}
+            for key, value in entry.items():
+                if isinstance(value, np.ndarray):
+                    if value.shape != p.shape:
+                        raise CheckpointError(
+                            f"state '{key}' of parameter {i} has shape {value.shape}; required: "
+                            f"{p.shape}"
+                        )
+                    backend = registry.backend_of(p._data)
+                    value = backend.asarray(value, None, backend.device(p._data))
+                fresh[key] = value
+            loaded.append(fresh)
+        self.state = loaded
+        for own, group in zip(self.param_groups, groups, strict=True):
+            own.update({k: tuple(v) if isinstance(v, list) else v for k, v in group.items()})
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params")
+        return f"{type(self).__name__}({settings})"
+
+
+def _host(raw: Any) -> np.ndarray:
+    return np.array(registry.backend_of(raw).to_numpy(raw))

@@ -1,0 +1,155 @@
+"""Learning-rate schedules: call `step()` after every `optimizer.step()`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from microgpt.errors import InputError
+from microgpt.optim.base import Optimizer
+
+
+class Schedule:
+    """Base class: the rate at step t is `factor(t)` times the rate the optimizer was made with."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.last_step = 0
+        self._apply()
+
+    def factor(self, step: int) -> float:
+        """What the initial rate is multiplied by at `step`, which counts from 0."""
+        raise InputError(f"{type(self).__name__} defines no factor()")
+
+    def _apply(self) -> None:
+        factor = self.factor(self.last_step)
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = lr * factor
+
+    def step(self) -> None:
+        """Go on to the rate of the next step."""
+        self.last_step += 1
+        self._apply()
+
+    def get_last_lr(self) -> list[float]:
+        """The rate of each group now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Initial rates and the number of steps."""
+        return {"base_lrs": list(self.base_lrs), "last_step": self.last_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.base_lrs, self.last_step = list(state["base_lrs"]), state["last_step"]
+        self._apply()
+
+
+class LambdaLR(Schedule):
+    """The rate times `lr_lambda(step)`.
+
+    Example:
+        >>> import microgpt as mg
+        >>> optimizer = mg.optim.SGD([mg.tensor(1.0, requires_grad=True)], lr=1.0)
+        >>> schedule = mg.optim.LambdaLR(optimizer, lambda step: 0.5**step)
+        >>> schedule.step()
+        >>> schedule.get_last_lr()
+        [0.5]
+    """
+
+    def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
+        self.lr_lambda = lr_lambda
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """`lr_lambda(step)`."""
+        return self.lr_lambda(step)
+
+
+class StepLR(Schedule):
+    """The rate times `gamma` after every `step_size` steps."""
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        if step_size < 1:
+            raise InputError(f"StepLR needs step_size >= 1; got {step_size}")
+        self.step_size, self.gamma = step_size, gamma
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """gamma to the number of finished periods."""
+        return self.gamma ** (step // self.step_size)
+
+
+class LinearLR(Schedule):
+    """From `start_factor` to `end_factor` in `total_iters` steps, then constant: a warm-up."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        start_factor: float = 1 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+    ) -> None:
+        if total_iters < 1:
+            raise InputError(f"LinearLR needs total_iters >= 1; got {total_iters}")
+        self.start_factor, self.end_factor = start_factor, end_factor
+        self.total_iters = total_iters
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """A straight line, then its end."""
+        share = min(step, self.total_iters) / self.total_iters
+        return self.start_factor + (self.end_factor - self.start_factor) * share
+
+
+class CosineAnnealingLR(Schedule):
+    """Half a cosine from the initial rate to `eta_min` in `T_max` steps, then constant.
+
+    Source: Loshchilov and Hutter, arXiv:1608.03983, without restarts.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        if T_max < 1:
+            raise InputError(f"CosineAnnealingLR needs T_max >= 1; got {T_max}")
+        self.T_max, self.eta_min = T_max, eta_min
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """(1 + cos πt/T) / 2, for a minimum of 0."""
+        return (1 + math.cos(math.pi * min(step, self.T_max) / self.T_max)) / 2
+
+    def _apply(self) -> None:
+        factor = self.factor(self.last_step)
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = self.eta_min + (lr - self.eta_min) * factor
+
+
+class SequentialLR(Schedule):
+    """One schedule after the other: number i takes over at step `milestones[i - 1]`.
+
+    Each counts its steps from where it takes over.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, schedules: Sequence[Schedule], milestones: Sequence[int]
+    ) -> None:
+        if len(milestones) != len(schedules) - 1 or list(milestones) != sorted(milestones):
+            raise InputError(
+                f"SequentialLR needs one milestone, in order, between each two of its "
+                f"{len(schedules)} schedules; got {list(milestones)}"
+            )
+        self.schedules, self.milestones = list(schedules), list(milestones)
+        # Each part set a rate when it was made; the initial ones are what the first remembers.
+        for schedule in self.schedules:
+            schedule.base_lrs = list(self.schedules[0].base_lrs)
+        for group, lr in zip(optimizer.param_groups, self.schedules[0].base_lrs, strict=True):
+            group["lr"] = lr
+        super().__init__(optimizer)
+
+    def _apply(self) -> None:
+        place = sum(self.last_step >= m for m in self.milestones)
+        active = self.schedules[place]
+        active.last_step = self.last_step - (self.milestones[place - 1] if place else 0)
+        active._apply()
