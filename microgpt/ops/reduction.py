@@ -132,7 +132,7 @@ _var = primitive(
     reads=("a",),
     floats=True,
     doc="Σ (x - mean)² / (n - correction) along axis",
-    domain=lambda d: d.reduction(d.array(min_side=2), correction=d.sampled([0.0, 1.0])),
+    domain=lambda d: d.reduction(d.array(min_side=2), correction=d.sampled([0.0, 0.5])),
 )
 
 

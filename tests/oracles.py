@@ -1,0 +1,229 @@
+"""What the forward pass of each op must equal: formulas written apart from the kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import signal, special
+
+Oracle = Callable[..., Any]
+
+
+def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False) -> Any:
+    scores = np.einsum("...id,...jd->...ij", q, k) / math.sqrt(q.shape[-1])
+    n, m = scores.shape[-2:]
+    allowed = np.ones((n, m), dtype=bool) if mask is None else mask
+    if causal:
+        allowed = allowed & (np.arange(m)[None, :] <= np.arange(n)[:, None] + (m - n))
+    weights = np.exp(scores) * allowed
+    return np.einsum("...ij,...je->...ie", weights / weights.sum(-1, keepdims=True), v)
+
+
+def cross_entropy(x: Any, target: Any) -> Any:
+    counted = target != -100
+    p = special.softmax(x, axis=1)
+    losses = [-np.log(p[i, t]) for i, t in enumerate(target) if counted[i]]
+    return np.mean(losses) if losses else 0.0
+
+
+def normalised(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+    return y * (1 if weight is None else weight) + (0 if bias is None else bias)
+
+
+def pair(v: Any) -> tuple[int, int]:
+    return (v, v) if isinstance(v, int) else tuple(v)
+
+
+def windows(x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> Any:
+    """(n, c, kh, kw, rows, columns), by plain loops."""
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(pair, (kernel_size, stride, padding, dilation))
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    rows = range(0, x.shape[2] - dh * (kh - 1), sh)
+    columns = range(0, x.shape[3] - dw * (kw - 1), sw)
+    out = np.empty((*x.shape[:2], kh, kw, len(rows), len(columns)))
+    for a, r in enumerate(rows):
+        for b, c in enumerate(columns):
+            out[..., a, b] = x[:, :, r : r + dh * (kh - 1) + 1 : dh, c : c + dw * (kw - 1) + 1 : dw]
+    return out
+
+
+def unfold(x: Any, **window: Any) -> Any:
+    w = windows(x, **window)
+    return w.reshape(w.shape[0], -1, w.shape[-2] * w.shape[-1])
+
+
+def fold(x: Any, output_shape: Any, **window: Any) -> Any:
+    """The matrix of unfold, transposed."""
+    area = math.prod(pair(window["kernel_size"]))
+    c = x.shape[1] // area
+    size = math.prod(output_shape)
+    units = np.eye(c * size).reshape(c * size, c, *output_shape)
+    matrix = unfold(units, **window).reshape(c * size, -1)
+    return (x.reshape(len(x), -1) @ matrix.T).reshape(len(x), c, *output_shape)
+
+
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+           dilation: Any = 1, groups: int = 1) -> Any:  # fmt: skip
+    out = []
+    per = weight.shape[1]
+    (ph, pw), (dh, dw), (sh, sw) = pair(padding), pair(dilation), pair(stride)
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    for o, filters in enumerate(weight):
+        wide = np.zeros((per, dh * (weight.shape[2] - 1) + 1, dw * (weight.shape[3] - 1) + 1))
+        wide[:, ::dh, ::dw] = filters
+        first = o // (len(weight) // groups) * per
+        maps = [sum(signal.correlate2d(image[first + c], wide[c], "valid") for c in range(per))
+                for image in x]  # fmt: skip
+        out.append(np.stack(maps)[:, ::sh, ::sw] + (0 if bias is None else bias[o]))
+    return np.stack(out, axis=1)
+
+
+def pool(x: Any, kernel_size: int, stride: Any, padding: int, how: Any, border: float) -> Any:
+    p = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    w = windows(np.pad(x, p, constant_values=border), kernel_size, stride or kernel_size, 0)
+    return how(w, axis=(2, 3))
+
+
+def index_add(x: Any, i: Any, axis: int, size: int) -> Any:
+    moved = np.moveaxis(x.reshape(*x.shape[:axis], i.size, *x.shape[axis + i.ndim :]), axis, 0)
+    out = np.zeros((size, *moved.shape[1:]))
+    for place, row in zip(i.reshape(-1), moved, strict=True):
+        out[place] += row
+    return np.moveaxis(out, 0, axis)
+
+
+def scatter_add(x: Any, i: Any, source: Any, axis: int) -> Any:
+    out = np.array(x)
+    for place in np.ndindex(i.shape):
+        to = list(place)
+        to[axis] = i[place]
+        out[tuple(to)] += source[place]
+    return out
+
+
+def unslice(x: Any, key: Any, shape: Any) -> Any:
+    out = np.zeros(shape)
+    for place in np.ndindex(x.shape):
+        out[tuple([a + i * s for i, (a, _, s) in zip(place, key, strict=True)])] = x[place]
+    return out
+
+
+def keeps(f: Callable[..., Any]) -> Oracle:
+    """NumPy's reductions under our parameter names."""
+    return lambda x, axis=None, keepdims=False, **kw: f(x, axis=axis, keepdims=keepdims, **kw)
+
+
+def one(f: Callable[[float], float]) -> Oracle:
+    """A function of the math module, element by element."""
+    return lambda x: np.vectorize(f, otypes=[float])(x) if x.size else x * 1.0
+
+
+ORACLES: dict[str, Oracle] = {
+    "identity": lambda x: x,
+    "astype": lambda x, dtype: x.astype(dtype),
+    "zeros_like": lambda x: x * 0,
+    "ones_like": lambda x: x * 0 + 1,
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "divide": lambda a, b: a / b,
+    "pow": lambda a, b: np.exp(b * np.log(a)),
+    "negative": lambda x: 0 - x,
+    "abs": one(math.fabs),
+    "sign": lambda x: (x > 0) * 1.0 - (x < 0),
+    "square": lambda x: x * x,
+    "exp": one(math.exp),
+    "expm1": one(math.expm1),
+    "log": one(math.log),
+    "log1p": one(math.log1p),
+    "sqrt": one(math.sqrt),
+    "sin": one(math.sin),
+    "cos": one(math.cos),
+    "tan": one(math.tan),
+    "tanh": one(math.tanh),
+    "sigmoid": special.expit,
+    "softplus": lambda x: np.logaddexp(0, x),
+    "erf": special.erf,
+    "relu": lambda x: x * (x > 0),
+    "maximum": lambda a, b: np.where(a > b, a, b),
+    "minimum": lambda a, b: np.where(a < b, a, b),
+    "where": lambda c, a, b: c * a + ~c * b,
+    "clip": lambda x, min, max: np.minimum(np.maximum(x, min), max),
+    "equal": lambda a, b: a == b,
+    "not_equal": lambda a, b: a != b,
+    "less": lambda a, b: a < b,
+    "less_equal": lambda a, b: a <= b,
+    "greater": lambda a, b: a > b,
+    "greater_equal": lambda a, b: a >= b,
+    "logical_and": lambda a, b: (a != 0) & (b != 0),
+    "logical_or": lambda a, b: (a != 0) | (b != 0),
+    "logical_not": lambda x: x == 0,
+    "isfinite": lambda x: np.abs(x) < np.inf,
+    "isnan": lambda x: x != x,
+    "floor": one(math.floor),
+    "ceil": one(math.ceil),
+    "round": one(lambda v: float(round(v))),
+    "reshape": lambda x, shape: x.reshape(shape),
+    "permute_dims": lambda x, axes: np.transpose(x, axes),
+    "broadcast_to": np.broadcast_to,
+    "flip": np.flip,
+    "slice": lambda x, key: (
+        x[tuple([np.arange(*c) for c in key])]
+        if x.ndim < 2
+        else x[np.ix_(*[np.arange(*c) for c in key])]
+    ),
+    "unslice": unslice,
+    "pad": lambda x, widths, value: np.pad(x, widths, constant_values=value) if x.ndim else x,
+    "concat": lambda *xs, axis: np.concatenate(xs, axis),
+    "tril": lambda x, k: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] <= k),
+    "triu": lambda x, k: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] >= k),
+    "sum": keeps(np.sum),
+    "mean": keeps(np.mean),
+    "var": lambda x, axis=None, correction=0.0, keepdims=False: np.var(
+        x, axis=axis, ddof=correction, keepdims=keepdims
+    ),
+    "max": keeps(np.max),
+    "min": keeps(np.min),
+    "prod": keeps(np.prod),
+    "logsumexp": lambda x, axis=None, keepdims=False: np.log(
+        np.exp(x).sum(axis, keepdims=keepdims)
+    ),
+    "cumulative_sum": np.cumsum,
+    "argmax": lambda x, axis: np.argmax(x, axis=axis),
+    "argmin": lambda x, axis: np.argmin(x, axis=axis),
+    "any": keeps(np.any),
+    "all": keeps(np.all),
+    "softmax": lambda x, axis: special.softmax(x, axis) if x.size else x,
+    "log_softmax": lambda x, axis: special.log_softmax(x, axis) if x.size else x,
+    "gelu": lambda x, approximate: (
+        x * special.ndtr(x)
+        if approximate == "none"
+        else 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    ),
+    "silu": lambda x: x * special.expit(x),
+    "layer_norm": normalised,
+    "rms_norm": lambda x, weight=None, eps=1e-5: (
+        x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * (1 if weight is None else weight)
+    ),
+    "matmul": lambda a, b: np.einsum("...ij,...jk->...ik", a, b),
+    "unfold": unfold,
+    "fold": fold,
+    "conv2d": conv2d,
+    "max_pool2d": lambda x, **kw: pool(x, how=np.max, border=-np.inf, **kw),
+    "avg_pool2d": lambda x, **kw: pool(x, how=np.mean, border=0.0, **kw),
+    "filled": lambda x, shape, value: np.full(shape, value),
+    "take": lambda x, i, axis: np.take(x, i, axis),
+    "index_add": index_add,
+    "gather": lambda x, i, axis: np.take_along_axis(x, i, axis),
+    "scatter_add": scatter_add,
+    "one_hot": lambda i, num_classes, dtype: np.eye(num_classes)[i],
+    "argsort": lambda x, axis, descending: np.argsort(-x if descending else x, axis=axis),
+    "linear": lambda x, w, b: np.einsum("...i,ji->...j", x, w) + (0 if b is None else b),
+    "scaled_dot_product_attention": attention,
+    "cross_entropy": cross_entropy,
+    "transfer": lambda x, **kw: x,
+}
