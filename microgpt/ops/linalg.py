@@ -19,7 +19,7 @@ def _matmul_first(g: Any, y: Any, a: Any, b: Any) -> Any:
 def _matmul_second(g: Any, y: Any, a: Any, b: Any) -> Any:
     if len(b.shape) == 2 and len(a.shape) > 2:
         # One product of tall matrices instead of a stack of products and a sum.
-        a = mv.reshape(a, (-1, a.shape[-1])) if a.shape[-1] else mv.reshape(a, (0, 0))
+        a = mv.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
         g = mv.reshape(g, (math.prod(g.shape[:-1]), g.shape[-1]))
     return _matmul(mv.swapaxes(a, -1, -2), g)
 
