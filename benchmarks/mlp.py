@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def _torch(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     layers: list[nn.Module] = []
-    for depth, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for depth, (n, m) in enumerate(pairwise(sizes)):
         layers += [nn.Sigmoid()] * (depth > 0) + [nn.Linear(n, m)]
     model = nn.Sequential(*layers)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -344,9 +344,10 @@ def _freed(node: Node) -> GraphFreedError:
 
 
 def _modified(node: Node, i: int) -> ModifiedError:
+    shape = tuple(node.parents[i].shape)  # pyright: ignore[reportOptionalMemberAccess]
     return ModifiedError(
-        f"input {i + 1} of the op '{node.op.name}' (shape {tuple(node.parents[i].shape)}) was given "  # pyright: ignore
-        "other values after the op recorded it, and the gradient needs the old ones; change "
+        f"input {i + 1} of the op '{node.op.name}' (shape {shape}) was given other values after "
+        "the op recorded it, and the gradient needs the old ones; change "
         "values (optimizer.step(), .data = …) only after backward(), or compute the output again"
         + _line(node)
     )

@@ -127,9 +127,9 @@ def asarray(
     copy: bool | None = None,
 ) -> Tensor:
     """`obj` itself if it is a fitting tensor and `copy` is not True, else a new tensor of it."""
-    if isinstance(obj, Tensor) and not copy and backend in (None, obj.backend):
-        if device in (None, obj.device):
-            return obj if dtype is None else obj.astype(dtype)
+    here = isinstance(obj, Tensor) and backend in (None, obj.backend)
+    if here and not copy and device in (None, obj.device):
+        return obj if dtype is None else obj.astype(dtype)
     return tensor(obj, dtype, False, backend, device)
 
 

@@ -33,7 +33,8 @@ def _first_mode() -> int:
         return RECORD  # said by the first call that needs a setting, and by `microgpt config`
 
 
-mode: ContextVar[int] = ContextVar("microgpt_mode", default=_first_mode())
+_FIRST: int = _first_mode()
+mode: ContextVar[int] = ContextVar("microgpt_mode", default=_FIRST)
 
 
 class TensorBase:
@@ -208,8 +209,9 @@ def debug() -> Any:
     makes from finite inputs raises `AnomalyError`, in the forward and in the backward pass.
 
     Example:
+        >>> import numpy as np
         >>> import microgpt as mg
-        >>> with mg.debug():
+        >>> with mg.debug(), np.errstate(divide="ignore"):
         ...     try:
         ...         mg.log(mg.tensor([0.0]))
         ...     except mg.errors.AnomalyError as error:

@@ -257,7 +257,7 @@ class Scalar(ScalarBase):
             a = node._a
             b = node._b
             g = node.grad
-            rules = op.rules
+            rules: Any = op.rules
             if b is None:
                 if a._number > number:
                     _check_unchanged(node, (a,))
@@ -393,20 +393,20 @@ def _unusual(op: Op, inputs: tuple[Any, ...], out: Scalar) -> Scalar:
 
 def _check_unchanged(node: Scalar, inputs: tuple[Any, ...]) -> None:
     """Complain if an input that the gradient rules read was given another value since."""
-    op = node._op
-    keep = op.keeps((True,) * len(inputs)) if op is not None else ()
+    op: Any = node._op
+    keep = op.keeps((True,) * len(inputs))
     for i, (x, read) in enumerate(zip(inputs, keep, strict=False)):
         if read and x.__class__ is Scalar and x._number > abs(node._number):
             raise ModifiedError(
-                f"input {i + 1} of the op '{op.name}' was given another value after the op recorded "  # pyright: ignore
-                "it, and the derivative needs the old one; change values only after backward(), or "
-                "compute the result again"
+                f"input {i + 1} of the op '{op.name}' was given another value after the op "
+                "recorded it, and the derivative needs the old one; change values only after "
+                "backward(), or compute the result again"
             )
 
 
 def _freed(op: Op) -> GraphFreedError:
     return GraphFreedError(
-        f"a second backward pass reached the op '{op.name}', which the first one used up; required: "
-        "one backward() per result. Compute it again, add the results up before one backward(), "
-        "or call the first with backward(retain_graph=True)"
+        f"a second backward pass reached the op '{op.name}', which the first one used up; "
+        "required: one backward() per result. Compute it again, add the results up before one "
+        "backward(), or call the first with backward(retain_graph=True)"
     )

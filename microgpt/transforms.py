@@ -120,7 +120,8 @@ def _gradients(output: Any, variables: list[Any], name: str, cotangent: Any = No
         if isinstance(output, (int, float)):
             return [0.0 if isinstance(v, Scalar) else v.detach() * 0 for v in variables]
         raise InputTypeError(
-            f"{name} needs a function that returns a tensor or a number; got {type(output).__name__}"
+            f"{name} needs a function that returns a tensor or a number; got "
+            f"{type(output).__name__}"
         )
     if output._edge is None:
         return [v.detach() * 0 for v in variables]

@@ -144,8 +144,9 @@ def test_masks_and_index_tensors() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ij,jk->ik", "ij,kj", "bij,bjk->bik", "ii->i", "ii", "ij->ji", "i,j->ij", "ij,ij->", "...ij->...ji",
-     "...i,i->...", "ijk,k,j->i", "ij->", "bhid,bhjd->bhij", "iij->j", "i,i,i->i", "...,...->..."],
+    ["ij,jk->ik", "ij,kj", "bij,bjk->bik", "ii->i", "ii", "ij->ji", "i,j->ij", "ij,ij->",
+     "...ij->...ji", "...i,i->...", "ijk,k,j->i", "ij->", "bhid,bhjd->bhij",
+     "iij->j", "i,i,i->i", "...,...->..."],
 )  # fmt: skip
 def test_einsum_is_numpys(text: str) -> None:
     rng = np.random.default_rng(0)

@@ -80,7 +80,7 @@ def test_fused_kernels_equal_their_definition(op: Op, data: st.DataObject) -> No
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-12)
 
 
-class without_kernels:  # noqa: N801 (reads as a with block)
+class without_kernels:
     """Inside, a fused op has no kernel on any backend and runs its body."""
 
     def __init__(self, op: Op) -> None:

@@ -383,7 +383,10 @@ def variant(**attributes):
 @pytest.mark.parametrize(
     ("maker", "reason"),
     [
-        (Duck, r"must have array_types, devices\(\), to_numpy\(\), dtype\(\), device\(\)"),
+        (
+            Duck,
+            r"must have array_types, devices\(\), take_over\(\), to_numpy\(\), dtype\(\)",
+        ),
         (variant(array_types=()), "array_types must be a tuple"),
         (variant(array_types=[Box]), "array_types must be a tuple"),
         (variant(name="bax"), "asked for the backend 'box' and returned one called 'bax'"),

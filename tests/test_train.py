@@ -104,7 +104,8 @@ def test_progress_without_a_terminal_is_a_line_per_epoch(
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     made = parts()
-    made["loss"] = lambda p, t: mg.cross_entropy(p, t) * (np.inf if made["optimizer"].state[0].get("step") == 2 else 1.0)  # fmt: skip
+    steps = made["optimizer"].state[0]
+    made["loss"] = lambda p, t: mg.cross_entropy(p, t) * (np.inf if steps.get("step") == 2 else 1.0)
     with pytest.raises(AnomalyError, match=r"step 3.*mg\.debug"):
         train.fit(**made, out=tmp_path, save_every=1)
     assert [p.name for p in checkpoints.checkpoints(tmp_path)][-1] == "checkpoint-00000002"

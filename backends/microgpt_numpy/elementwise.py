@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-
 # NumPy converts a Python number in every call; arrays without dimensions it takes as they are.
 _ONE = {np.dtype(d): np.ones((), dtype=d) for d in ("float16", "float32", "float64")}
 _ZERO = {np.dtype(d): np.zeros((), dtype=d) for d in ("float16", "float32", "float64")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,7 @@ class MLP(nn.Module):
             raise InputError(f"MLP needs an input and an output size; got {tuple(sizes)}")
         source = make_generator() if generator is None else generator
         self.sizes = tuple(sizes)
-        self.layers = nn.ModuleList(
-            nn.Linear(n, m, generator=source) for n, m in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(n, m, generator=source) for n, m in pairwise(sizes))
         self.activation = nn.activation(activation)
         self.squash = activation == "sigmoid" if squash is None else squash
 
@@ -69,6 +68,4 @@ class MLP(nn.Module):
             >>> mg.models.MLP((784, 16, 16, 10)).count()
             [('784→16', 12544, 16), ('16→16', 256, 16), ('16→10', 160, 10)]
         """
-        return [
-            (f"{n}→{m}", n * m, m) for n, m in zip(self.sizes[:-1], self.sizes[1:], strict=True)
-        ]
+        return [(f"{n}→{m}", n * m, m) for n, m in pairwise(self.sizes)]

@@ -169,7 +169,7 @@ def explain(op: Op, error: Exception, raws: tuple[Any, ...], params: dict[str, A
 
 
 def _mend(op: Op, shapes: list[tuple[int, ...]]) -> str:
-    if op.broadcasts and len(shapes) == 2:
+    if op.elementwise and len(shapes) == 2:
         a, b = shapes
         for back, (m, n) in enumerate(zip(reversed(a), reversed(b), strict=False), 1):
             if m != n and 1 not in (m, n):
@@ -182,9 +182,9 @@ def _mend(op: Op, shapes: list[tuple[int, ...]]) -> str:
                 elif a[:1] == b[:1]:
                     text += " (if the first dimensions belong together, add one: x[:, None])"
                 return text
-    if op.name == "matmul" and len(shapes) == 2 and all(shapes):
-        a, b = shapes
-        inner = b[-2] if len(b) > 1 else b[0]
+    if op.name == "matmul" and len(shapes) == 2:
+        a, b = (list(s) for s in shapes)
+        inner = b[len(b) - 2] if len(b) > 1 else b[0]
         if a[-1] != inner:
             text = (
                 f"the last dimension of the first ({a[-1]}) must equal the "
@@ -193,6 +193,7 @@ def _mend(op: Op, shapes: list[tuple[int, ...]]) -> str:
             if len(b) > 1 and a[-1] == b[-1]:
                 text += " (the second transposed, b.mT, would fit)"
             return text
+        return "the leading dimensions (all but the last two) must broadcast"
     return ""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from microgpt.errors import InputError, PluginError
+from microgpt.plugin_manager import lock
 from microgpt.plugins import KernelCache, registry
 
 Rule = Callable[..., Any]
@@ -124,10 +125,11 @@ class FusedCache(KernelCache):
     __slots__ = ()
 
     def __missing__(self, array_type: type) -> Any:
-        if registry.kernel(registry.backend_of_type(array_type).name, self.op) is None:
-            self[array_type] = None  # pyright: ignore[reportArgumentType]
-            return None
-        return super().__missing__(array_type)
+        with lock:
+            if registry.kernel(registry.backend_of_type(array_type).name, self.op) is None:
+                self[array_type] = None  # pyright: ignore[reportArgumentType]
+                return None
+            return super().__missing__(array_type)
 
 
 def _missing_function(*_: Any, **__: Any) -> Any:
@@ -149,6 +151,7 @@ def by_name(name: str) -> Op:
 
 
 def add(op: Op, origin: str) -> None:
+    """Put a row into the table; a module may replace its own (a cell that is run again)."""
     known = TABLE.get(op.name)
     if known is not None and known.function.__module__ != origin:
         raise PluginError(

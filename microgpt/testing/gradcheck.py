@@ -97,7 +97,7 @@ def gradcheck(
         >>> import microgpt as mg
         >>> x = mg.tensor([0.5, 2.0], dtype="float64")
         >>> print(mg.testing.gradcheck(lambda x: mg.sin(x) * x, x, order=2))
-        <lambda>: 6 derivatives agree
+        <lambda>: 8 derivatives agree
     """
     name = getattr(function, "__name__", type(function).__name__)
     check = _Check(function, inputs, wrt, kwargs or {}, seed, rtol, atol, name)

@@ -9,9 +9,9 @@ import numpy as np
 
 from microgpt.errors import GradientError, InputTypeError, missing_extra
 from microgpt.ops.table import Op
+from microgpt.tensor import Tensor, tensor
 from microgpt.testing.cases import Case
 from microgpt.testing.gradcheck import gradcheck
-from microgpt.tensor import Tensor, tensor
 
 
 def check_row(op: Op, case: Case, order: int = 2) -> None:
@@ -95,8 +95,8 @@ def check_op(function: Any, examples: int = 50, order: int = 2) -> None:
     op = getattr(function, "op", function)
     if not isinstance(op, Op):
         raise InputTypeError(
-            f"check_op takes an op made by mg.primitive or mg.fused; got {type(function).__name__}; "
-            "for other functions there is mg.testing.gradcheck"
+            "check_op takes an op made by mg.primitive or mg.fused; got "
+            f"{type(function).__name__}; for other functions there is mg.testing.gradcheck"
         )
     try:
         from hypothesis import HealthCheck, given, settings
@@ -109,7 +109,7 @@ def check_op(function: Any, examples: int = 50, order: int = 2) -> None:
         deadline=None,
         derandomize=True,
         database=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
     )
     @given(case=cases(op))
     def check(case: Case) -> None:

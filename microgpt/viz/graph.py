@@ -192,7 +192,7 @@ def _arrow(x0: float, y0: float, x1: float, y1: float) -> str:
 
 def _columns(nodes: Sequence[Box]) -> list[int]:
     """The column of each node: one right of its furthest input; leaves next to their use."""
-    columns = []
+    columns: list[int] = []
     for box in nodes:
         columns.append(1 + max((columns[i] for i in box.inputs), default=-1))
     nearest: dict[int, int] = {}
