@@ -35,6 +35,7 @@ from microgpt.hooks import hookimpl
 from microgpt.ops import (
     abs,
     add,
+    add_scaled,
     all,
     any,
     argmax,
@@ -207,6 +208,7 @@ __all__ = [
     "Tensor",
     "abs",
     "add",
+    "add_scaled",
     "all",
     "any",
     "arange",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -174,13 +174,22 @@ class Leaf(Node):
         return f"<leaf of shape {self.shape}>"
 
 
-@contextmanager
-def _in_mode(value: int) -> Iterator[None]:
-    token = mode.set(value)
-    try:
-        yield
-    finally:
-        mode.reset(token)
+class _Mode(ContextDecorator):
+    """A block with another mode; a fresh one for every use."""
+
+    __slots__ = ("_choose", "_token")
+
+    def __init__(self, choose: Callable[[], int]) -> None:
+        self._choose = choose
+
+    def __enter__(self) -> None:
+        self._token = mode.set(self._choose())
+
+    def __exit__(self, *_: object) -> None:
+        mode.reset(self._token)
+
+    def _recreate_cm(self) -> _Mode:
+        return _Mode(self._choose)
 
 
 def no_grad() -> Any:
@@ -194,12 +203,12 @@ def no_grad() -> Any:
         >>> y.requires_grad
         False
     """
-    return _in_mode(DEBUG_OFF if debugging() else OFF)
+    return _Mode(lambda: DEBUG_OFF if debugging() else OFF)
 
 
 def enable_grad() -> Any:
     """Inside this block operations are recorded, even within `no_grad`."""
-    return _in_mode(DEBUG if debugging() else RECORD)
+    return _Mode(lambda: DEBUG if debugging() else RECORD)
 
 
 def debug() -> Any:
@@ -218,7 +227,7 @@ def debug() -> Any:
         ...         print(str(error).splitlines()[0])
         log made the first infinity (-inf) from finite inputs
     """
-    return _in_mode(DEBUG if recording() else DEBUG_OFF)
+    return _Mode(lambda: DEBUG if recording() else DEBUG_OFF)
 
 
 _outer: ContextVar[tuple[int, ...]] = ContextVar("microgpt_outer_modes", default=())

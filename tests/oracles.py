@@ -128,6 +128,7 @@ ORACLES: dict[str, Oracle] = {
     "zeros_like": lambda x: x * 0,
     "ones_like": lambda x: x * 0 + 1,
     "add": lambda a, b: a + b,
+    "add_scaled": lambda a, b, scale: a + scale * b,
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
     "divide": lambda a, b: a / b,

@@ -168,7 +168,8 @@ def test_memory_stays_flat_without_the_cyclic_collector(step) -> None:
         counts = objects_after(step)
     finally:
         gc.enable()
-    assert max(counts) - min(counts) <= 2, counts
+    # The test runner itself makes a few objects now and then; a leak grows with every step.
+    assert min(counts[-10:]) - min(counts[:10]) <= 5, counts
 
 
 def test_only_what_the_rules_read_is_kept() -> None:

@@ -30,6 +30,15 @@ def softplus(x: Any) -> Any:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def add_scaled(a: Any, b: Any, *, scale: float) -> Any:
+    y = np.multiply(b, scale)
+    return np.add(a, y, out=y) if type(y) is np.ndarray else a + y
+
+
+def ones_like(x: Any) -> Any:
+    return np.ones(x.shape, x.dtype)
+
+
 def relu(x: Any) -> Any:
     return np.maximum(x, _ZERO.get(x.dtype, 0))
 
@@ -92,8 +101,9 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "identity": lambda x: x,
     "astype": astype,
     "zeros_like": np.zeros_like,
-    "ones_like": np.ones_like,
+    "ones_like": ones_like,
     "add": np.add,
+    "add_scaled": add_scaled,
     "subtract": np.subtract,
     "multiply": np.multiply,
     "divide": np.true_divide,

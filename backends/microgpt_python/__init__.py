@@ -129,6 +129,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "zeros_like": lambda x: 0.0,
     "ones_like": lambda x: 1.0,
     "add": operator.add,
+    "add_scaled": lambda a, b, *, scale: a + scale * b,
     "subtract": operator.sub,
     "multiply": operator.mul,
     "divide": divide,

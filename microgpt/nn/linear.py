@@ -12,6 +12,7 @@ from microgpt.creation import generator as make_generator
 from microgpt.errors import InputError, ShapeError
 from microgpt.nn import init
 from microgpt.nn.module import Module
+from microgpt.ops.network import linear_unchecked
 from microgpt.tensor import Tensor, tensor
 
 
@@ -71,7 +72,7 @@ class Linear(Module):
                 f"Linear({self.in_features}, {self.out_features}) was given shape "
                 f"{tuple(x.shape)}; required: last dimension {self.in_features}{hint}"
             )
-        return ops.linear(x, self.weight, self.bias)
+        return linear_unchecked(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """The sizes."""

@@ -6,6 +6,7 @@ from microgpt.ops.declare import fused, primitive
 from microgpt.ops.elementwise import (
     abs,
     add,
+    add_scaled,
     astype,
     ceil,
     clip,
@@ -113,6 +114,7 @@ __all__ = [
     "TABLE",
     "abs",
     "add",
+    "add_scaled",
     "all",
     "any",
     "argmax",

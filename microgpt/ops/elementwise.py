@@ -167,6 +167,14 @@ square = primitive(
     domain=lambda d: d.array(),
 )
 
+add_scaled = primitive(
+    "add_scaled",
+    vjp=(lambda g, y, a, b, scale: g, lambda g, y, a, b, scale: g * scale),
+    reads=("", ""),
+    doc="a + scale·b, for a and b of one shape: a step of an optimizer",
+    domain=lambda d: d.case(*d.equal_shapes(2), scale=-0.3),
+)
+
 # ---- exponentials, logarithms, trigonometry --------------------------------------------------
 
 exp = primitive(

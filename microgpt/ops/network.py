@@ -32,6 +32,10 @@ def _linear(x: Any, weight: Any, bias: Any) -> Any:
     return y if bias is None else y + bias
 
 
+linear_unchecked = _linear
+"""The op itself, for a layer that has compared the shapes with its own."""
+
+
 @face(_linear)
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """`x @ weight.T + bias`: shapes (…, n), (m, n), (m,) → (…, m), as in PyTorch.

@@ -36,11 +36,8 @@ def array_type(raws: tuple[Any, ...]) -> type:
 
 def fused_kernel(op: Op, raws: tuple[Any, ...], record: bool) -> Any:
     """The backend's kernel for a fused op, if it can be used; None means: run the body."""
-    kind = array_type(raws)
-    kernel = op.fast[kind] if op.fast is not None else None
-    if kernel is None or not record or op.rules is not None:
-        return kernel
-    return kernel if op.fast_rules is not None and op.fast_rules[kind] is not None else None
+    cache = op.fast_recorded if record else op.fast
+    return cache[array_type(raws)]  # pyright: ignore[reportOptionalSubscript]
 
 
 def unwrap(op: Op, args: tuple[Any, ...], first: TensorBase) -> tuple[tuple, tuple]:

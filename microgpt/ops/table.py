@@ -77,6 +77,7 @@ class Op:
         self.kernels = KernelCache(name, compute)
         self.fast = FusedCache(name) if body else None
         self.fast_rules = FusedCache(name + "_vjp") if body else None
+        self.fast_recorded = RecordedCache(self) if body else None
         # How nodes are laid out and their rules called: 1 and 2 for ops of so many inputs whose
         # gradients may need summing to the inputs' shapes and nothing else, 3 for any other tuple
         # of rules, 0 for a joint rule or none.
@@ -130,6 +131,25 @@ class FusedCache(KernelCache):
                 self[array_type] = None  # pyright: ignore[reportArgumentType]
                 return None
             return super().__missing__(array_type)
+
+
+class RecordedCache(FusedCache):
+    """The kernels of a fused op that may be used when a gradient is wanted: it must have one."""
+
+    __slots__ = ("row",)
+
+    def __init__(self, row: Op) -> None:
+        super().__init__(row.name)
+        self.row = row
+
+    def __missing__(self, array_type: type) -> Any:
+        with lock:
+            row = self.row
+            kernel = row.fast[array_type]  # pyright: ignore[reportOptionalSubscript]
+            if row.rules is None and row.fast_rules[array_type] is None:  # pyright: ignore
+                kernel = None  # pyright: ignore[reportAssignmentType]
+            self[array_type] = kernel
+            return kernel
 
 
 def _missing_function(*_: Any, **__: Any) -> Any:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from microgpt import ops
 from microgpt.errors import InputError
 from microgpt.optim.base import Group, Optimizer
+
+_STEP = ops.add_scaled.op.kernels
 
 
 class SGD(Optimizer):
@@ -73,4 +76,4 @@ class SGD(Optimizer):
                 velocity = velocity * momentum + grad * (1 - group["dampening"])
             state["velocity"] = velocity
             grad = grad + velocity * momentum if group["nesterov"] else velocity
-        return value - grad * group["lr"]
+        return _STEP[type(value)](value, grad, scale=-group["lr"])
