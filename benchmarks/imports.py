@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -12,10 +13,11 @@ HEAD = ("program", "ms", "above numpy", "goal")
 
 
 def measure(fast: bool) -> list[tuple[str, str, str, str]]:
-    """Whole processes by turns."""
+    """Whole processes by turns, as on a machine where the bytecode is cached (pip compiles it)."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def process(code: str):
-        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
     names = {"import numpy": "import numpy", "import microgpt": "import numpy, microgpt"}
     seconds = by_turns({k: process(v) for k, v in names.items()}, rounds=7 if fast else 25)

@@ -144,10 +144,10 @@ class RecordedCache(FusedCache):
 
     def __missing__(self, array_type: type) -> Any:
         with lock:
-            row = self.row
-            kernel = row.fast[array_type]  # pyright: ignore[reportOptionalSubscript]
-            if row.rules is None and row.fast_rules[array_type] is None:  # pyright: ignore
-                kernel = None  # pyright: ignore[reportAssignmentType]
+            row: Any = self.row  # `fast` and `fast_rules` are optional in general, not here
+            kernel = row.fast[array_type]
+            if row.rules is None and row.fast_rules[array_type] is None:
+                kernel = None
             self[array_type] = kernel
             return kernel
 
