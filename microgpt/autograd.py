@@ -217,7 +217,8 @@ def _pull_recorded(node: Node, op: Op, g: Any) -> Pairs:
         if raw is not None and parent.op is None and parent.data is not raw:  # pyright: ignore
             raise _modified(node, i)
         inputs.append(parent if raw is None else attach(face, raw, parent))
-    y = None if out is None else attach(face, out, node)
+    # Without a rule of its own the op's body is differentiated; `out` may then be no array at all.
+    y = None if out is None or op.rules is None else attach(face, out, node)
     params = node.params or {}
     with enable_grad():
         if op.rules is None:

@@ -35,7 +35,9 @@ class _Arrays:
         self.stored: list[tuple[str, str, np.ndarray]] = []
 
     def put(self, raw: Any) -> Any:
-        """A reference to an array; anything else as it is."""
+        """A reference to an array; tuples of them likewise; anything else as it is."""
+        if isinstance(raw, tuple):
+            return tuple([self.put(x) for x in raw])
         if not hasattr(raw, "shape"):
             return raw
         if id(raw) not in self._places:
@@ -78,6 +80,8 @@ def unpack(packed: dict[str, Any]) -> Any:
     ]
 
     def raw(value: Any) -> Any:
+        if type(value) is tuple:
+            return tuple([raw(x) for x in value])
         return arrays[value.place] if isinstance(value, Reference) else value
 
     nodes: list[Node] = []

@@ -101,7 +101,7 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
         return output.detach()  # pyright: ignore[reportAttributeAccessIssue]
     raws = [a._data if isinstance(a, TensorBase) else a for a in args] + [None] * len(captured)
     params = {"function": function, "captured": captured}
-    return record(_OP, tuple(raws), parents, output._data, params, type(output))
+    return record(_OP, tuple(raws), parents, output._data, params, type(output), None)
 
 
 def _frontier(root: Node | None, start: int, own: set[Any]) -> tuple[Node, ...]:

@@ -516,6 +516,41 @@ def test_one_kernel_is_overridden_and_comes_back():
     assert mg.tanh(x).tolist() == before.tolist()
 
 
+def cross_entropy_grad(target):
+    x = mg.tensor([[1.0, 2.0, 0.5], [0.1, 0.2, 0.3]], requires_grad=True)
+    loss = mg.cross_entropy(x, target)
+    loss.backward()
+    return loss.item(), x.grad.numpy()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_vjp", "cross_entropy_saving"])
+def test_a_plugin_that_replaces_one_of_three_kernels_is_not_bypassed(name):
+    target = mg.tensor(np.array([1, 0]))
+    loss, grad = cross_entropy_grad(target)
+    calls = []
+
+    def forward(x, target, *, ignore_index):
+        calls.append(name)
+        return x.dtype.type(7.0)
+
+    def backward(g, y, x, target, *, needs, ignore_index):
+        calls.append(name)
+        assert y.shape == (), "the output is expected, not what another plugin saved"
+        return np.full_like(x, 7.0), None
+
+    with mg.plugged(Kernels(**{name: backward if name.endswith("vjp") else forward})):
+        other_loss, other_grad = cross_entropy_grad(target)
+    expected = {"cross_entropy": (7.0, grad), "cross_entropy_vjp": (loss, np.full((2, 3), 7.0))}
+    # Alone, a kernel that saves has no gradient kernel of its own plugin, so it is not asked.
+    assert calls == ([name] if name in expected else [])
+    want_loss, want_grad = expected.get(name, (loss, grad))
+    assert other_loss == pytest.approx(want_loss, abs=1e-12)
+    np.testing.assert_allclose(other_grad, want_grad)
+    again, grad_again = cross_entropy_grad(target)
+    assert again == loss
+    np.testing.assert_array_equal(grad_again, grad)
+
+
 def test_a_block_that_fails_removes_its_plugin():
     with pytest.raises(ZeroDivisionError), mg.plugged(Kernels(tanh=lambda x: x)):
         1 / 0  # noqa: B018

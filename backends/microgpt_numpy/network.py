@@ -117,35 +117,47 @@ def _columns(x: Any) -> Any:
 
 
 def cross_entropy(x: Any, target: Any, *, ignore_index: int) -> Any:
+    return cross_entropy_saving(x, target, ignore_index=ignore_index)[0]
+
+
+def cross_entropy_saving(x: Any, target: Any, *, ignore_index: int) -> tuple[Any, tuple]:
     safe, ignored, n = _targets(target, x.shape[1], ignore_index)
     if n == 0:
-        return x.dtype.type(0)
+        return x.dtype.type(0), (None, None, safe, ignored, n)
     y = _columns(x)
     y -= _largest(y, 0)
-    picked = y[safe, np.arange(len(safe))]
-    losses = np.log(_add(np.exp(y, out=y), 0))
+    picked = y[safe, _counting(len(safe))]
+    np.exp(y, out=y)
+    sums = _add(y, 0)
+    losses = np.log(sums)
     losses -= picked
     if ignored is not None:
         losses[ignored] = 0
-    return _add(losses) / x.dtype.type(n)
+    return _add(losses) / x.dtype.type(n), (y, sums, safe, ignored, n)
 
 
 def cross_entropy_vjp(
-    g: Any, y: Any, x: Any, target: Any, *, needs: Any, ignore_index: int
+    g: Any, saved: tuple, x: Any, target: Any, *, needs: Any, ignore_index: int
 ) -> tuple[Any, None]:
     """(softmax - one_hot) · g / n."""
-    safe, ignored, n = _targets(target, x.shape[1], ignore_index)
+    if not isinstance(saved, tuple):  # the output of a forward kernel that another plugin replaced
+        _, saved = cross_entropy_saving(x, target, ignore_index=ignore_index)
+    exponentials, sums, safe, ignored, n = saved
     if n == 0:
         return np.zeros_like(x), None
-    grad = _columns(x)
-    grad -= _largest(grad, 0)
-    np.exp(grad, out=grad)
     scale = g / x.dtype.type(n)
-    grad *= scale / _add(grad, 0)
-    grad[safe, np.arange(len(safe))] -= scale
+    grad = exponentials * (scale / sums)
+    grad[safe, _counting(len(safe))] -= scale
     if ignored is not None:
         grad[:, ignored] = 0
     return grad.T, None
+
+
+@lru_cache(maxsize=64)
+def _counting(n: int) -> Any:
+    numbers = np.arange(n)
+    numbers.flags.writeable = False
+    return numbers
 
 
 # ---- normalisation ---------------------------------------------------------------------------
@@ -170,13 +182,23 @@ def layer_norm(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
     return y
 
 
+def layer_norm_saving(x: Any, weight: Any, bias: Any, *, eps: float) -> tuple[Any, tuple]:
+    normal, scale = _normal(x, eps)
+    y = normal if weight is None else normal * weight
+    if bias is not None:
+        y = y + bias
+    return y.copy() if y is normal else y, (normal, scale)
+
+
 def layer_norm_vjp(
-    g: Any, y: Any, x: Any, weight: Any, bias: Any, *, needs: Any, eps: float
+    g: Any, saved: tuple, x: Any, weight: Any, bias: Any, *, needs: Any, eps: float
 ) -> tuple[Any, Any, Any]:
     """With x̂ the normalised row: (ĝ - mean ĝ - x̂·mean(ĝ·x̂)) / σ, where ĝ = g·weight."""
+    if not isinstance(saved, tuple):  # the output of a forward kernel that another plugin replaced
+        saved = _normal(x, eps)
     for_x, for_weight, for_bias = needs
     n = x.shape[-1]
-    normal, scale = _normal(x, eps)
+    normal, scale = saved
     rows = g.reshape(-1, n)
     to_weight = np.einsum("ij,ij->j", rows, normal.reshape(-1, n)) if for_weight else None
     to_bias = column_sums(rows) if for_bias else None
@@ -185,8 +207,7 @@ def layer_norm_vjp(
         to_x = np.array(g) if weight is None else g * weight
         dots = np.einsum("...i,...i->...", to_x, normal)[..., None] / n
         to_x -= _add(to_x, -1, keepdims=True) / n
-        normal *= dots
-        to_x -= normal
+        to_x -= normal * dots
         to_x *= scale
     return to_x, to_weight, to_bias
 
@@ -199,7 +220,9 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "linear": linear,
     "linear_vjp": linear_vjp,
     "cross_entropy": cross_entropy,
+    "cross_entropy_saving": cross_entropy_saving,
     "cross_entropy_vjp": cross_entropy_vjp,
     "layer_norm": layer_norm,
+    "layer_norm_saving": layer_norm_saving,
     "layer_norm_vjp": layer_norm_vjp,
 }

@@ -33,7 +33,7 @@ def devices_of(backend: Backend) -> str:
 
 def kernel_names(op: Op) -> list[str]:
     """The names under which plugins may supply kernels for `op`."""
-    return [op.name, f"{op.name}_vjp"] if op.body is not None else [op.name]
+    return [op.name, f"{op.name}_saving", f"{op.name}_vjp"] if op.body is not None else [op.name]
 
 
 def served(op: Op, backend: str) -> str:

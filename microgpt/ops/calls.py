@@ -45,8 +45,13 @@ def make(op: Op) -> Callable[..., Any]:
     return call
 
 
-def record(op: Op, raws: tuple, parents: tuple, out: Any, params: dict | None, face: type) -> Any:
-    """A tensor of class `face` around `out`, with a node that leads back to `parents`."""
+def record(
+    op: Op, raws: tuple, parents: tuple, out: Any, params: dict | None, face: type, saved: Any
+) -> Any:
+    """A tensor of class `face` around `out`, with a node that leads back to `parents`.
+
+    `saved` is what the gradient rules get as the output: `out`, or what a kernel saved for them.
+    """
     node = Node()
     node.number = next(numbers)
     node.op = op
@@ -55,11 +60,11 @@ def record(op: Op, raws: tuple, parents: tuple, out: Any, params: dict | None, f
     node.grad = None
     node.where = None
     if op.reads is None:
-        saved = (*raws, out)
+        kept = (*raws, saved)
     else:
         keep = op.keeps(tuple([p is not None for p in parents]))
-        saved = tuple([x if k else None for x, k in zip((*raws, out), keep, strict=True)])
-    node.fill(parents, saved)
+        kept = tuple([x if k else None for x, k in zip((*raws, saved), keep, strict=True)])
+    node.fill(parents, kept)
     if mode_now() == DEBUG:
         node.where = caller_line()
     result = new(face)
@@ -83,7 +88,7 @@ def _finish(op: Op, raws: tuple, parents: tuple, out: Any, face: type) -> Any:
         operands.check_finite(op, raws, out)
     if now == OFF or now == DEBUG_OFF or op.rules is None or not any_node(parents):
         return constant(out, face)
-    return record(op, raws, parents, out, None, face)
+    return record(op, raws, parents, out, None, face, out)
 
 
 def any_node(parents: tuple) -> bool:
@@ -211,21 +216,27 @@ def run(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
     now = mode_now()
     wanted = op.rules is not None or op.body is not None
     recorded = wanted and now != OFF and now != DEBUG_OFF and any_node(parents)
+    saving = None
     if op.body is not None:
         kernel = operands.fused_kernel(op, raws, recorded)
         if kernel is None:
             return op.body(*args, **params)
+        if recorded and op.saving is not None:
+            saving = op.saving[operands.array_type(raws)]
     else:
         kernel = op.kernels[operands.array_type(raws)]
     try:
-        out = kernel(*raws, **params)
+        if saving is None:
+            saved = out = kernel(*raws, **params)
+        else:
+            out, saved = saving(*raws, **params)
     except Exception as error:
         raise operands.explain(op, error, raws, params) from error
     if now >= DEBUG_OFF:
         operands.check_finite(op, raws, out)
     if not recorded:
         return constant(out, face)
-    return record(op, raws, parents, out, params, face)
+    return record(op, raws, parents, out, params, face, saved)
 
 
 def call_other(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

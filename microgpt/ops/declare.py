@@ -121,7 +121,10 @@ def fused(
     oracle that kernels are tested against. A backend that supplies a kernel ``name`` gets one
     node in the graph instead of the body's many, if there is also a gradient: the op's own
     `vjp`, or a kernel ``name_vjp(g, y, *inputs, needs, **params)`` that returns the gradients of
-    all inputs. Gradients of gradients always go through `vjp` or the body.
+    all inputs. Gradients of gradients always go through `vjp` or the body. Where there is no
+    `vjp`, the backend may also supply ``name_saving(*inputs, **params)`` → (output, saved), used
+    when a gradient is wanted; ``name_vjp`` then gets `saved` (a tuple of arrays) in place of y,
+    except where another plugin has replaced the kernel ``name``: there it gets that one's y.
 
     Args and errors are those of `primitive`; `arity` is by default the number of arguments
     without default value.

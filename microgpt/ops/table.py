@@ -78,6 +78,7 @@ class Op:
         self.fast = FusedCache(name) if body else None
         self.fast_rules = FusedCache(name + "_vjp") if body else None
         self.fast_recorded = RecordedCache(self) if body else None
+        self.saving = SavingCache(name) if body and rules is None else None
         # How nodes are laid out and their rules called: 1 and 2 for ops of so many inputs whose
         # gradients may need summing to the inputs' shapes and nothing else, 3 for any other tuple
         # of rules, 0 for a joint rule or none.
@@ -145,11 +146,32 @@ class RecordedCache(FusedCache):
     def __missing__(self, array_type: type) -> Any:
         with lock:
             row: Any = self.row  # `fast` and `fast_rules` are optional in general, not here
-            kernel = row.fast[array_type]
-            if row.rules is None and row.fast_rules[array_type] is None:
-                kernel = None
-            self[array_type] = kernel
-            return kernel
+            differentiable = row.rules is not None or row.fast_rules[array_type] is not None
+            kernel: Any = row.fast[array_type] if differentiable else None
+            return self.setdefault(array_type, kernel)
+
+
+class SavingCache(FusedCache):
+    """Kernels that return the output together with what the gradient kernel needs.
+
+    One is used only if the same plugin serves the op and its gradient too: a plugin that replaces
+    one of the three is not to be bypassed, nor given what another one saved.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, op: str) -> None:
+        super().__init__(op + "_saving")
+
+    def __missing__(self, array_type: type) -> Any:
+        with lock:
+            backend = registry.backend_of_type(array_type).name
+            op = self.op.removesuffix("_saving")
+            servers = {registry.server_of(backend, op + end) for end in ("", "_saving", "_vjp")}
+            if len(servers) == 1 and None not in servers:
+                return super().__missing__(array_type)
+            nothing: Any = None
+            return self.setdefault(array_type, nothing)
 
 
 def _missing_function(*_: Any, **__: Any) -> Any:
