@@ -53,8 +53,8 @@ class ScalarBase:
 
     __slots__ = ()
 
-    def _apply(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-        raise NotImplementedError
+    _apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+    """(op, inputs, params): computes the op on numbers and records it."""
 
 
 class _Freed:

@@ -216,3 +216,8 @@ def test_creation_follows_the_array_api() -> None:
         mg.ones(1).to("float33")
     with pytest.raises(mg.errors.BackendError, match="there is no backend 'nope'"):
         mg.tensor(1.0, backend="nope")
+
+
+def test_a_normalised_shape_in_the_place_of_the_weight_is_refused() -> None:
+    with pytest.raises(mg.errors.ShapeError, match=r"must have shape \(3,\).*got 3, which is no"):
+        mg.layer_norm(mg.ones((2, 3)), 3)

@@ -172,8 +172,10 @@ def _check_row_parameters(name: str, x: Any, *parameters: Any) -> None:
             f"{name} works on rows: x needs one dimension or more; got a single number"
         )
     for p in parameters:
-        if p is not None and tuple(p.shape) != (x.shape[-1],):
+        if p is not None and getattr(p, "shape", None) != (x.shape[-1],):
+            # People who come from PyTorch give the normalised shape second.
+            got = p.shape if hasattr(p, "shape") else f"{p!r}, which is no array"
             raise ShapeError(
                 f"{name}: weight and bias must have shape ({x.shape[-1]},), the last dimension "
-                f"of x {tuple(x.shape)}; got {tuple(p.shape)}"
+                f"of x {tuple(x.shape)}; got {got}"
             )
