@@ -3,7 +3,8 @@
 A plugin is any object (usually a module) with functions of these names, each marked with
 `hookimpl`. It is found through the entry-point group ``microgpt`` or named in the ``plugins``
 setting. A backend implements the first three; a plugin that makes one operation faster needs
-`microgpt_kernel` alone; a profiler needs `microgpt_op`.
+`microgpt_kernel` alone; one that gives an op another gradient, `microgpt_rules`; a profiler needs
+`microgpt_op`.
 """
 
 from __future__ import annotations
@@ -101,6 +102,15 @@ def microgpt_kernel(backend: str, op: str) -> Callable[..., Any] | None:
 
     It gets the input arrays by position and the op's parameters by keyword, and returns a new
     array. Asked once per (op, backend); the answer is kept until plugins come or go.
+    """
+
+
+@_hookspec(firstresult=True)
+def microgpt_rules(op: str) -> Any:
+    """The gradient rules to use for `op` in place of its own, on every backend, or None.
+
+    They have the form of the `vjp` argument of `mg.primitive`. A kernel ``<op>_vjp`` of a backend
+    is not used then. The gradient kernel of one backend is replaced with `microgpt_kernel`.
     """
 
 

@@ -129,7 +129,11 @@ class Plugins:
                 if manager.get_name(plugin) is not None:
                     manager.unregister(plugin)
                 raise PluginError(f"plugin '{name}' was refused: {error}") from error
-            self._changed()
+            try:
+                self._changed()
+            except BaseException:  # an answer that cannot be used; leave everything as it was
+                self.unregister(plugin)
+                raise
             return name
 
     def _check_registered(self, plugin: Any) -> None:

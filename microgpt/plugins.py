@@ -7,7 +7,7 @@ emptied when a plugin comes or goes, so that an op call costs one dictionary loo
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -97,6 +97,9 @@ class Registry(Plugins):
         self._types: dict[type, Backend] = {}
         self._makers: dict[str, str] = {}  # backend → plugin
         self._kernels: dict[tuple[str, str], Kernel | None] = {}
+        self.rules_changed: list[Callable[[], None]] = []
+        """Called when the answers to `microgpt_rules` may have changed."""
+        self._rules_given = False
 
     def forget_kernels(self) -> None:
         """Empty every op's kernel cache."""
@@ -104,6 +107,27 @@ class Registry(Plugins):
             self._kernels.clear()
             for cache in list(_caches):
                 cache.clear()
+
+    def _changed(self) -> None:
+        super()._changed()
+        given = bool(self._hooks("microgpt_rules"))
+        if given or self._rules_given:
+            self._rules_given = given
+            for call in self.rules_changed:
+                call()
+
+    def rules(self, op: str) -> Any:
+        """What the plugins answer to `microgpt_rules`: the rules to use in place of the op's."""
+        if not self._rules_given:
+            return None
+        for plugin, rules in self._answers("microgpt_rules", op=op):
+            if callable(rules) or isinstance(rules, tuple):
+                return rules
+            raise PluginError(
+                f"plugin '{plugin}' must answer microgpt_rules(op='{op}') with a tuple of "
+                f"functions or one function, or with None to leave the op alone; got {rules!r}"
+            )
+        return None
 
     def _removed(self, name: str) -> None:
         for backend in [b for b, maker in self._makers.items() if maker == name]:

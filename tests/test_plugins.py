@@ -135,6 +135,7 @@ def test_the_specifications_are_those_of_pluggy():
         "microgpt_backend_names",
         "microgpt_backend",
         "microgpt_kernel",
+        "microgpt_rules",
         "microgpt_op",
     }
 
@@ -659,6 +660,64 @@ def test_a_thread_that_was_late_does_not_leave_a_kernel_that_is_gone(monkeypatch
     leaver.join(10)
     monkeypatch.undo()
     assert cache[np.ndarray] is np.tanh
+
+
+class Rules:
+    """Gives gradient rules for some ops."""
+
+    def __init__(self, **rules):
+        self.rules = rules
+
+    @mg.hookimpl
+    def microgpt_rules(self, op):
+        return self.rules.get(op)
+
+
+def slopes(function, *values):
+    inputs = [mg.tensor(v, dtype="float64", requires_grad=True) for v in values]
+    function(*inputs).sum().backward()
+    return [x.grad.tolist() for x in inputs]
+
+
+def test_a_plugin_gives_an_op_other_gradient_rules():
+    x = np.array([[1.0, 2.0], [3.0, 5.0]])
+    right = {
+        name: slopes(getattr(mg, name), *inputs)
+        for name, inputs in {
+            "tanh": (x,), "exp": (x,), "multiply": (x, x), "matmul": (x, x), "softmax": (x,)
+        }.items()
+    }  # fmt: skip
+    wrong = Rules(
+        tanh=(lambda g, y, x: g * x,),  # reads the input, which the op's own rule does not keep
+        multiply=(lambda g, y, a, b: g * y, lambda g, y, a, b: g * a),
+        softmax=lambda g, y, x, axis: (g * 0 + 7.0,),
+        layer_norm=lambda g, y, x, weight, bias, eps: (g * 0 + 3.0, None, None),
+    )
+    with mg.plugged(wrong):
+        assert slopes(mg.tanh, x) == [x.tolist()]
+        assert slopes(mg.multiply, x, x + 1) == [(x * (x + 1)).tolist(), x.tolist()]
+        assert slopes(mg.softmax, x) == [[[7.0, 7.0], [7.0, 7.0]]]
+        assert slopes(mg.layer_norm, x) == [[[3.0, 3.0], [3.0, 3.0]]]
+        assert slopes(mg.matmul, x, x) == right["matmul"]
+        a = mg.Scalar(0.5)
+        mg.tanh(a).backward()
+        assert a.grad == 0.5
+    for name in right:
+        assert slopes(getattr(mg, name), *([x] * len(right[name]))) == right[name]
+    a = mg.Scalar(0.5)
+    mg.tanh(a).backward()
+    assert a.grad == pytest.approx(1 - np.tanh(0.5) ** 2)
+
+
+def test_rules_must_be_rules():
+    with pytest.raises(PluginError, match="tuple of functions.*got 3"), mg.plugged(Rules(tanh=3)):
+        pass
+    with (
+        pytest.raises(PluginError, match="1 gradient rules.*multiply.*required: 2"),
+        mg.plugged(Rules(multiply=(lambda g, y, a, b: g,))),
+    ):
+        pass
+    assert slopes(mg.tanh, 0.0) == [1.0]
 
 
 # ---- telling ---------------------------------------------------------------------------------

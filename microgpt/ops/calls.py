@@ -98,8 +98,15 @@ def any_node(parents: tuple) -> bool:
 
 def _unary(op: Op) -> Callable[..., Any]:
     kernels = op.kernels
-    keep_x, keep_y = op.keeps((True,))
-    differentiable = op.rules is not None
+    keep_x = keep_y = differentiable = False
+
+    def use_rules() -> None:
+        nonlocal keep_x, keep_y, differentiable
+        keep_x, keep_y = op.keeps((True,))
+        differentiable = op.rules is not None
+
+    use_rules()
+    op.use_in_call = use_rules
 
     def call(a: Any) -> Any:
         if not isinstance(a, TensorBase):
@@ -138,10 +145,18 @@ def _kept(op: Op, needs: tuple[bool, bool]) -> tuple[bool, ...] | None:
 
 def _binary(op: Op) -> Callable[..., Any]:
     kernels = op.kernels
-    keep_both = _kept(op, (True, True))
-    keep_first = _kept(op, (True, False))
-    keep_second = _kept(op, (False, True))
-    differentiable = op.rules is not None
+    keep_both = keep_first = keep_second = None
+    differentiable = False
+
+    def use_rules() -> None:
+        nonlocal keep_both, keep_first, keep_second, differentiable
+        keep_both = _kept(op, (True, True))
+        keep_first = _kept(op, (True, False))
+        keep_second = _kept(op, (False, True))
+        differentiable = op.rules is not None
+
+    use_rules()
+    op.use_in_call = use_rules
 
     def call(a: Any, b: Any) -> Any:
         if type(b) is float:

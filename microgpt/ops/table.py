@@ -64,7 +64,7 @@ class Op:
         self.name = name
         self.doc = doc
         self.arity = arity
-        self.rules = rules
+        self.rules = self.own_rules = rules
         self.broadcasts = broadcasts
         self.elementwise = elementwise
         self.floats = floats
@@ -73,20 +73,42 @@ class Op:
         self.compute = compute
         self.nondifferentiable = nondifferentiable
         self.index_inputs = index_inputs
-        self.reads = self._checked_reads(reads)
+        self.reads = self.own_reads = self._checked_reads(reads)
         self.kernels = KernelCache(name, compute)
         self.fast = FusedCache(name) if body else None
         self.fast_rules = FusedCache(name + "_vjp") if body else None
         self.fast_recorded = RecordedCache(self) if body else None
         self.saving = SavingCache(name) if body and rules is None else None
+        self._own_caches = self.fast_rules, self.saving
         # How nodes are laid out and their rules called: 1 and 2 for ops of so many inputs whose
         # gradients may need summing to the inputs' shapes and nothing else, 3 for any other tuple
         # of rules, 0 for a joint rule or none.
-        self.kind = 0
-        if isinstance(rules, tuple):
-            self.kind = arity if (elementwise or broadcasts) and arity in (1, 2) else 3
+        self.kind = self._kind()
         self._keeps: dict[tuple[bool, ...], tuple[bool, ...]] = {}
         self.function: Callable[..., Any] = _missing_function
+        self.use_in_call: Callable[[], None] | None = None
+        """Tells the calling function, which keeps what it reads of the rules, that they changed."""
+
+    def _kind(self) -> int:
+        if not isinstance(self.rules, tuple):
+            return 0
+        short = (self.elementwise or self.broadcasts) and self.arity in (1, 2)
+        return self.arity if short and self.arity is not None else 3
+
+    def use_rules(self, given: tuple[Rule | None, ...] | Rule | None) -> None:
+        """Take gradient rules that a plugin gives, or the op's own again for None."""
+        if isinstance(given, tuple) and self.arity is not None and len(given) != self.arity:
+            raise PluginError(
+                f"a plugin gives {len(given)} gradient rules for the op '{self.name}'; required: "
+                f"{self.arity}, one per input (None where no gradient flows)"
+            )
+        self.rules = self.own_rules if given is None else given
+        self.reads = self.own_reads if given is None else None  # foreign rules may read anything
+        self.fast_rules, self.saving = self._own_caches if given is None else (None, None)
+        self.kind = self._kind()
+        self._keeps.clear()
+        if self.use_in_call is not None:
+            self.use_in_call()
 
     def _checked_reads(self, reads: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
         if isinstance(reads, str):
@@ -200,4 +222,15 @@ def add(op: Op, origin: str) -> None:
             f"an op called '{op.name}' exists already (from {known.function.__module__}); "
             "give the new one another name"
         )
+    given = registry.rules(op.name)
+    if given is not None:
+        op.use_rules(given)
     TABLE[op.name] = op
+
+
+def _use_given_rules() -> None:
+    for op in TABLE.values():
+        op.use_rules(registry.rules(op.name))
+
+
+registry.rules_changed.append(_use_given_rules)
