@@ -6,10 +6,13 @@ test), which is imported when they are used.
 
 from microgpt.errors import GradcheckError
 from microgpt.testing.cases import Case
-from microgpt.testing.gradcheck import Failure, GradReport, gradcheck
+from microgpt.testing.evidence import write_report
+from microgpt.testing.gradcheck import CODES, gradcheck
+from microgpt.testing.report import Failure, GradReport
 from microgpt.testing.rows import check_op, check_row
 
 __all__ = [
+    "CODES",
     "Case",
     "Failure",
     "GradReport",
@@ -17,4 +20,5 @@ __all__ = [
     "check_op",
     "check_row",
     "gradcheck",
+    "write_report",
 ]

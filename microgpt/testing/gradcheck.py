@@ -1,68 +1,31 @@
 """gradcheck: analytic gradients against central differences, in float64.
 
-Numeric derivatives come from four evaluations, R = (4·D(h/2) - D(h)) / 3 with D the central
-difference, and the difference |R - D(h/2)| says how far they can be trusted: the tolerance grows
-with it, and where it is larger than what it is compared with, the check does not pass but is
-*inconclusive*. The cotangent is random and signed, because a sum of the outputs is blind to rules
-that forget a normalisation (the gradient of Σ softmax is 0 for a wrong rule as well).
+The cotangent is random and signed, because a sum of the outputs is blind to rules that forget a
+normalisation (the gradient of Σ softmax is 0 for a wrong rule as well). The tolerance follows from
+the estimated error of the numeric derivative; where that is too large to tell right from wrong, the
+check does not pass but is *inconclusive*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from microgpt import ops
-from microgpt.autograd import gradients_of
-from microgpt.errors import GradcheckError, InputError, InputTypeError
-from microgpt.graph import enable_grad
-from microgpt.scalar import Scalar, scalar_gradients
-from microgpt.tensor import Tensor, tensor
+from microgpt.errors import GradcheckError, InputError, ShapeError
+from microgpt.testing.numeric import Slope, slope
+from microgpt.testing.report import Failure, GradReport, describe, host, index_text
+from microgpt.testing.subject import LAYOUTS, Points, Subject
 
-STEP = 2.0**-9
 FULL = 4096
 """Up to so many entries the whole Jacobian is compared; beyond, projections and samples."""
 
-
-@dataclass
-class Failure:
-    """One thing that is wrong.
-
-    `code` is SHAPE, DTYPE, NONFINITE, VALUE, SECOND_ORDER or INCONCLUSIVE.
-    """
-
-    code: str
-    text: str
-
-
-@dataclass
-class GradReport:
-    """What a gradient check found.
-
-    Attributes:
-        ok: whether everything agreed.
-        failures: what did not.
-        entries: how many derivatives were compared.
-        worst: the largest error, as a share of its tolerance.
-    """
-
-    name: str
-    failures: list[Failure] = field(default_factory=list)
-    entries: int = 0
-    worst: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything agreed."""
-        return not self.failures
-
-    def __str__(self) -> str:
-        if self.ok:
-            return f"{self.name}: {self.entries} derivatives agree"
-        return "\n".join(f"[{f.code}] {self.name}: {f.text}" for f in self.failures)
+CODES = (
+    "SHAPE", "DTYPE", "NONFINITE", "VALUE", "TIE", "INCONCLUSIVE", "LINEARITY", "ZEROCOT",
+    "NONDET", "MUTATED", "ALIASED", "LAYOUT", "SECOND_ORDER",
+)  # fmt: skip
+"""What can be wrong. The first six belong together: they compare values and are always on."""
 
 
 def gradcheck(
@@ -71,12 +34,24 @@ def gradcheck(
     order: int = 1,
     wrt: Sequence[int] | None = None,
     kwargs: dict[str, Any] | None = None,
+    checks: Sequence[str] = CODES,
+    n_proj: int = 3,
     seed: int = 0,
-    rtol: float = 1e-8,
+    rtol: float = 1e-9,
     atol: float = 1e-9,
+    shrink: bool = True,
     raises: bool = True,
 ) -> GradReport:
     """Compare the gradients of `function` with finite differences.
+
+    What is checked, with the code of a failure:
+    the gradient has the input's shape (SHAPE) and dtype (DTYPE), is finite (NONFINITE) and equals
+    the numeric derivative (VALUE), at a kink it lies between the slopes of both sides (TIE);
+    it is linear in the gradient of the output (LINEARITY) and 0 where that is 0 (ZEROCOT); it is
+    the same when asked again (NONDET); nothing that was given is changed (MUTATED) or handed back
+    as a gradient (ALIASED); the memory layout of inputs and output gradient makes no difference
+    (LAYOUT); with order 2, the gradient's own gradient is right too (SECOND_ORDER). Where the
+    numeric derivative is too uncertain to decide, the check fails as INCONCLUSIVE.
 
     Args:
         function: of tensors to one tensor, or of scalars to one scalar.
@@ -84,14 +59,19 @@ def gradcheck(
         order: 2 checks the gradients of the gradient as well.
         wrt: positions of the inputs to differentiate by; by default all floats.
         kwargs: further arguments.
-        seed: of the random cotangents.
-        rtol, atol: how much the two may differ beyond the estimated error of the numeric one.
+        checks: the codes to check for, by default all.
+        n_proj: how many random output gradients are tried where the Jacobian has more than 4,096
+            entries; beside them 24 entries of each input and those at its edges are compared.
+        seed: of the random output gradients.
+        rtol, atol: how much the two may differ beyond the estimated error of the numeric one;
+            rtol is relative to Σ|∂out·cotangent|, so that cancellation is no failure.
+        shrink: look for a smaller input that fails in the same way.
         raises: False returns the report of a failed check instead of raising.
 
     Raises:
-        GradcheckError: if they differ; the message names the argument, the worst element, both
+        GradcheckError: if a check fails; the message names the argument, the worst element, both
             values and the pattern found; `.report` has all of it.
-        InputError: if there is nothing to differentiate by.
+        InputError: if there is nothing to differentiate by, or a code does not exist.
 
     Example:
         >>> import microgpt as mg
@@ -99,327 +79,310 @@ def gradcheck(
         >>> print(mg.testing.gradcheck(lambda x: mg.sin(x) * x, x, order=2))
         <lambda>: 8 derivatives agree
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    check = _Check(function, inputs, wrt, kwargs or {}, seed, rtol, atol, name)
-    check.first_order()
-    if order >= 2 and check.report.ok:
-        check.second_order()
-    report = check.report
+    unknown = [c for c in checks if c not in CODES]
+    if unknown:
+        raise InputError(f"gradcheck knows no check {unknown[0]!r}; it has {', '.join(CODES)}")
+    subject = Subject(function, inputs, wrt, kwargs or {})
+    settings = Settings(order, tuple(checks), n_proj, seed, rtol, atol)
+    report = examine(subject, settings)
+    if not report.ok and shrink:
+        from microgpt.testing.shrink import smaller
+
+        report = smaller(subject, settings, report)
     if raises and not report.ok:
-        error = GradcheckError(f"{report}\n  repeat: gradcheck(…, seed={seed})")
+        error = GradcheckError(str(report))
         error.report = report
         raise error
     return report
 
 
-class _Check:
-    """One check: the function seen as one of NumPy arrays, and its gradients."""
+class Settings:
+    """How thoroughly, and how strictly."""
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        inputs: Sequence[Any],
-        wrt: Sequence[int] | None,
-        kwargs: dict[str, Any],
-        seed: int,
-        rtol: float,
-        atol: float,
-        name: str,
+        self, order: int, checks: tuple[str, ...], n_proj: int, seed: int, rtol: float, atol: float
     ) -> None:
-        self.function, self.kwargs, self.seed = function, kwargs, seed
+        self.order, self.checks, self.n_proj, self.seed = order, checks, n_proj, seed
         self.rtol, self.atol = rtol, atol
-        self.report = GradReport(name)
-        self.inputs = list(inputs)
-        self.scalars = any(isinstance(x, (Scalar, float)) for x in inputs)
-        floats = [i for i, x in enumerate(inputs) if _is_float(x)]
-        self.wrt = floats if wrt is None else list(wrt)
-        if not self.wrt:
-            raise InputError(
-                f"gradcheck({name}) needs an input of floats to differentiate by; got "
-                f"{', '.join(type(x).__name__ for x in inputs) or 'no inputs'}"
-            )
-        self.points: dict[int, np.ndarray] = {}
-        for i in self.wrt:
-            x = inputs[i]
-            host = np.array(x.numpy() if isinstance(x, Tensor) else getattr(x, "data", x) if
-                            isinstance(x, Scalar) else x)  # fmt: skip
-            if host.dtype != np.float64:
-                raise InputTypeError(
-                    f"gradcheck needs float64, in which differences are precise enough; input {i} "
-                    f"is {host.dtype}: convert it with .astype('float64')"
-                )
-            self.points[i] = np.ascontiguousarray(host).reshape(host.shape)
 
-    # ---- the function, and its derivatives, as functions of arrays --------------------------
 
-    def _variables(self, points: dict[int, np.ndarray]) -> list[Any]:
-        args = list(self.inputs)
-        for i, value in points.items():
-            if self.scalars:
-                args[i] = Scalar(float(value))
-            else:
-                like = self.inputs[i]
-                backend = like.backend if isinstance(like, Tensor) else None
-                args[i] = _with_layout(value, like, backend)
-        return args
+def examine(subject: Subject, settings: Settings) -> GradReport:
+    """One check of `subject`, up to the first failure."""
+    check = _Check(subject, settings)
+    try:
+        check.run()
+    except _Stop:
+        pass
+    return check.report
 
-    def value(self, points: dict[int, np.ndarray]) -> np.ndarray:
-        """The output, as an array."""
-        output = self.function(*self._variables(points), **self.kwargs)
-        if isinstance(output, (Scalar, float)):
-            return np.asarray(float(output))
-        if not isinstance(output, Tensor):
-            raise InputTypeError(
-                f"gradcheck({self.report.name}) needs a function that returns a tensor or a "
-                f"scalar; got {type(output).__name__}"
-            )
-        return output.numpy()
 
-    def gradient(self, points: dict[int, np.ndarray], cotangent: np.ndarray) -> list[Any]:
-        """Analytic gradients by each input, for a given gradient of the output."""
-        with enable_grad():
-            args = self._variables(points)
-            variables = [args[i] for i in self.wrt]
-            output = self.function(*args, **self.kwargs)
-            if isinstance(output, Scalar):
-                found = scalar_gradients(output, variables)
-                return [np.asarray(g) * cotangent for g in found]
-            if not isinstance(output, Tensor) or not output.requires_grad:
-                return [np.zeros_like(points[i]) for i in self.wrt]
-            seed = tensor(cotangent, output.dtype, backend=output.backend)
-            return gradients_of([output], variables, [seed])
+class _Stop(Exception):
+    """The first failure ends a check."""
 
-    def gradient_of_gradient(
-        self, points: dict[int, np.ndarray], cotangent: np.ndarray, weights: list[np.ndarray]
-    ) -> list[Any]:
-        """Analytic gradients of Σ weights · gradient."""
-        with enable_grad():
-            args = self._variables(points)
-            variables = [args[i] for i in self.wrt]
-            output = self.function(*args, **self.kwargs)
-            zeros = [np.zeros_like(points[i]) for i in self.wrt]
-            if isinstance(output, Scalar):
-                first = scalar_gradients(output, variables, create_graph=True)
-                total: Any = sum(g * float(w) for g, w in zip(first, weights, strict=True))
-                if not isinstance(total, Scalar):
-                    return zeros
-                found = scalar_gradients(total * float(cotangent), variables)
-                return [np.asarray(g) for g in found]
-            if not isinstance(output, Tensor) or not output.requires_grad:
-                return zeros
-            seed = tensor(cotangent, output.dtype, backend=output.backend)
-            first = gradients_of([output], variables, [seed], create_graph=True)
-            total = ops.sum(
-                ops.stack([ops.sum(g * w) for g, w in zip(first, weights, strict=True)])
-            )
-            if not total.requires_grad:
-                return zeros
-            return gradients_of([total], variables, [None])
 
-    # ---- the two orders ----------------------------------------------------------------------
+class _Check:
+    def __init__(self, subject: Subject, settings: Settings) -> None:
+        self.subject, self.settings = subject, settings
+        self.points = subject.points
+        self.report = GradReport(subject.name, subject=subject, settings=settings)
+        self.rng = np.random.default_rng(settings.seed)
 
-    def first_order(self) -> None:
-        """Gradients of every element, or of random sums of the outputs when there are many."""
-        output = self.value(self.points)
+    def run(self) -> None:
+        output = self.subject.value(self.points)
         if not np.isfinite(output).all():
             self._fail("NONFINITE", "the output is not finite at this point")
-            return
-        rng = np.random.default_rng(self.seed)
-        size = sum(self.points[i].size for i in self.wrt)
+        cotangent = _signed(self.rng, output.shape)
+        self._behaviour(cotangent)
+        self._first_order(output, cotangent)
+        if self.settings.order >= 2 and output.size:
+            self._second_order(output)
+
+    def _asked(self, code: str) -> bool:
+        return code in self.settings.checks
+
+    # ---- values --------------------------------------------------------------------------------
+
+    def _first_order(self, output: np.ndarray, cotangent: np.ndarray) -> None:
+        """Gradients of every output, or of random sums of the outputs when there are many."""
+        size = sum(self.points[i].size for i in self.subject.wrt)
+        cotangents = [cotangent]
         if not output.size:
-            cotangents = [np.zeros(output.shape)]  # the shapes of gradients still count
+            pass  # the shapes of the gradients still count
         elif output.size * size <= FULL:
-            units = np.eye(output.size).reshape(-1, *output.shape)
-            cotangents = [_signed(rng, output.shape), *units]
+            cotangents += list(np.eye(output.size).reshape(-1, *output.shape))
         else:
-            cotangents = [_signed(rng, output.shape) for _ in range(3)]
+            cotangents += [_signed(self.rng, output.shape) for _ in range(self.settings.n_proj - 1)]
         # Numeric derivatives of all outputs by an input are shared by all cotangents.
-        tables = [self._numeric(self.value, i, rng) for i in self.wrt]
-        for cotangent in cotangents:
-            found = self.gradient(self.points, cotangent)
-            for i, grad, table in zip(self.wrt, found, tables, strict=True):
-                self._compare("VALUE", i, grad, table, cotangent, output)
-                if not self.report.ok:
-                    return
+        tables = [self._slopes(self.subject.value, i, output.size) for i in self.subject.wrt]
+        kinked = any(s.left is not None for table in tables for s in table)
+        for g in cotangents:
+            found = self._gradients(g)
+            for i, grad, table in zip(self.subject.wrt, found, tables, strict=True):
+                self._compare("VALUE", i, grad, table, g)
+            if kinked:
+                self._compare_together(found, g)
 
-    def second_order(self) -> None:
+    def _compare_together(self, grads: list[Any], cotangent: np.ndarray) -> None:
+        """Where elements tie, their shares of the gradient must add up to the whole.
+
+        Each share alone may be anything between 0 and 1. But when all elements move together the
+        function is often smooth, and its slope is the sum of the shares.
+        """
+        groups = [[k] for k in range(len(grads))] + [list(range(len(grads)))]
+        for group in groups[: 1 if len(grads) == 1 else None]:
+            chosen = [self.subject.wrt[k] for k in group]
+
+            def along(t: float, chosen: list[int] = chosen) -> np.ndarray:
+                return self.subject.value(
+                    {i: x + t * (i in chosen) for i, x in self.points.items()}
+                )
+
+            found = slope(along, 0.0)
+            total = sum(float(host(grads[k]).sum()) for k in group)
+            row = self._row(total, found, cotangent)
+            if not row.share <= 1:
+                names = " and ".join(self.subject.describe(i) for i in chosen)
+                self._fail(
+                    "TIE",
+                    f"at a tie or kink, the gradients by all elements of {names} add up to "
+                    f"{total:.8g}; required: {row.numeric:.8g}, the slope when they all move "
+                    "together (the shares of tied elements must add up to the whole)",
+                )
+
+    def _second_order(self, output: np.ndarray) -> None:
         """Gradients of a random sum of the gradients."""
-        output = self.value(self.points)
-        if not output.size:
+        if not self._asked("SECOND_ORDER"):
             return
-        rng = np.random.default_rng(self.seed + 1)
-        cotangent = _signed(rng, output.shape)
-        weights = [_signed(rng, self.points[i].shape) for i in self.wrt]
+        cotangent = _signed(self.rng, output.shape)
+        weights = [_signed(self.rng, self.points[i].shape) for i in self.subject.wrt]
 
-        def inner(points: dict[int, np.ndarray]) -> np.ndarray:
-            grads = self.gradient(points, cotangent)
-            return np.asarray(
-                sum(float((_host(g) * w).sum()) for g, w in zip(grads, weights, strict=True))
-            )
+        def inner(points: Points) -> np.ndarray:
+            grads = self.subject.gradient(points, cotangent)
+            total = sum(float((host(g) * w).sum()) for g, w in zip(grads, weights, strict=True))
+            return np.asarray(total)
 
-        found = self.gradient_of_gradient(self.points, cotangent, weights)
-        one = np.ones(())
-        for i, grad in zip(self.wrt, found, strict=True):
-            table = self._numeric(inner, i, rng)
-            self._compare("SECOND_ORDER", i, grad, table, one, inner(self.points))
+        found = self.subject.gradient_of_gradient(self.points, cotangent, weights)
+        for i, grad in zip(self.subject.wrt, found, strict=True):
+            self._compare("SECOND_ORDER", i, grad, self._slopes(inner, i, 1), np.ones(()))
 
-    # ---- numeric derivatives -----------------------------------------------------------------
+    def _gradients(self, cotangent: np.ndarray, layout: str | None = None) -> list[Any]:
+        try:
+            return self.subject.gradient(self.points, cotangent, layout)
+        except ShapeError as error:  # the engine found it first
+            self._fail("SHAPE", str(error))
+            raise AssertionError from error
 
-    def _numeric(
-        self, function: Callable[[dict[int, np.ndarray]], np.ndarray], i: int, rng: Any
-    ) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """(flat index, derivative of every output, its uncertainty) for each tried element."""
+    def _slopes(
+        self, function: Callable[[Points], np.ndarray], i: int, outputs: int
+    ) -> list[Slope]:
         point = self.points[i]
-        places = range(point.size)
-        if point.size * max(function(self.points).size, 1) > FULL and point.size > 64:
+        places: Sequence[int] = range(point.size)
+        if point.size * max(outputs, 1) > FULL and point.size > 64:
             edges = {0, point.size - 1, 63, 64, min(255, point.size - 1), min(256, point.size - 1)}
-            places = sorted(edges | set(rng.choice(point.size, 24, replace=False).tolist()))
-        return [(k, *self._derivative(function, i, k)) for k in places]
+            drawn = self.rng.choice(point.size, 24, replace=False).tolist()
+            places = sorted(edges | set(drawn))
 
-    def _derivative(
-        self, function: Callable[[dict[int, np.ndarray]], np.ndarray], i: int, k: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        point = self.points[i]
-        x = point.reshape(-1)[k]
-        step = STEP * 2.0 ** np.ceil(np.log2(max(1.0, abs(x))))
+        def along(k: int) -> Callable[[float], np.ndarray]:
+            def at(value: float) -> np.ndarray:
+                moved = np.array(point, order="C")
+                moved.reshape(-1)[k] = value
+                return function({**self.points, i: moved})
 
-        def at(h: float) -> np.ndarray:
-            moved = np.array(point, order="C")
-            moved.reshape(-1)[k] = x + h
-            return function({**self.points, i: moved})
+            return at
 
-        far, near = at(step) - at(-step), at(step / 2) - at(-step / 2)
-        wide, narrow = far / (2 * step), near / step
-        best = (4 * narrow - wide) / 3
-        size = np.abs(at(0.0))
-        noise = 16 * np.finfo(float).eps * size / step
-        # The error of `narrow` bounds that of `best` amply: it is of lower order.
-        return best, np.abs(best - narrow) ** 1.5 * 0.1 + np.abs(best - narrow) * 1e-3 + noise
-
-    # ---- comparison --------------------------------------------------------------------------
+        return [slope(along(k), float(point.reshape(-1)[k]), k) for k in places]
 
     def _compare(
-        self,
-        code: str,
-        i: int,
-        grad: Any,
-        table: list[tuple[int, np.ndarray, np.ndarray]],
-        cotangent: np.ndarray,
-        output: np.ndarray,
+        self, code: str, i: int, grad: Any, table: list[Slope], cotangent: np.ndarray
     ) -> None:
-        point = self.points[i]
-        if tuple(grad.shape) != point.shape:
-            self._fail(
-                "SHAPE", f"the gradient by input {i} has shape {tuple(grad.shape)}; the input has "
-                f"{point.shape}",
-            )  # fmt: skip
-            return
-        analytic = _host(grad)
-        if analytic.dtype != np.float64:
-            self._fail("DTYPE", f"the gradient by input {i} is {analytic.dtype}, not float64")
-            return
-        if not np.isfinite(analytic).all():
-            self._fail("NONFINITE", f"the gradient by input {i} is not finite")
-            return
-        rows = []
-        for k, derivative, error in table:
-            numeric = float((derivative * cotangent).sum())
-            scale = float((np.abs(derivative) * np.abs(cotangent)).sum())
-            doubt = float((error * np.abs(cotangent)).sum())
-            tolerance = self.atol + self.rtol * max(scale, 1.0) + 3 * doubt
-            rows.append((k, float(analytic.reshape(-1)[k]), numeric, doubt, tolerance, scale))
+        point, name = self.points[i], self.subject.describe(i)
+        analytic = self._well_formed(i, grad)
+        rows = [self._row(analytic.reshape(-1)[s.index], s, cotangent) for s in table]
         self.report.entries += len(rows)
         if not rows:
             return
-        shares = [abs(a - n) / t for _, a, n, _, t, _ in rows]
-        self.report.worst = max(self.report.worst, *shares)
-        bad = [row for row, share in zip(rows, shares, strict=True) if not share <= 1]
+        bad = [r for r in rows if np.isfinite(r.tolerance) and not r.share <= 1]
         if bad:
-            self._describe(code, i, bad, rows)
-            return
+            kinks = all(r.kink for r in bad)
+            name_of = "TIE" if kinks and code == "VALUE" else code
+            self._fail(name_of, *describe(self.subject, i, bad, rows, cotangent))
         # A tolerance that large would let anything pass: say so instead.
-        vague = [r for r in rows if r[4] > 1e-3 * max(abs(r[2]), r[5], 1.0)]
+        vague = [r for r in rows if not r.tolerance <= 1e-3 * max(abs(r.numeric), r.scale, 1.0)]
         if vague:
-            k, a, n, doubt, _, _ = vague[0]
+            r = vague[0]
             self._fail(
                 "INCONCLUSIVE",
-                f"d(out)/d(input {i}) at {_index(k, point.shape)}: the numeric derivative is too "
-                f"uncertain ({n:.6g} ± {doubt:.1g}, analytic {a:.6g}): a kink or a jump nearby? "
-                "Move the point",
+                f"d(out)/d({name}) at {index_text(r.index, point.shape)}: the numeric derivative "
+                f"is too uncertain to compare with ({r.numeric:.6g} ± {r.doubt:.1g}, analytic "
+                f"{r.analytic:.6g}): a jump or a very sharp bend nearby? Move the point",
             )
+        self.report.worst = max(self.report.worst, *(r.share for r in rows))
 
-    def _describe(self, code: str, i: int, bad: list[Any], rows: list[Any]) -> None:
-        k, a, n, doubt, tolerance, _ = max(bad, key=lambda r: abs(r[1] - r[2]) / r[4])
-        point = self.points[i]
-        self._fail(
-            code,
-            f"d(out)/d(input {i}) at {_index(k, point.shape)} ({len(bad)} of {len(rows)} elements "
-            f"wrong)\n  analytic {a:+.8g}   numeric {n:+.8g} ± {doubt:.1g}   tolerance "
-            f"{tolerance:.1g}\n  input {i}: shape {point.shape}, {point.reshape(-1)[k]:.6g} there"
-            + _pattern(bad, point, rows),
-        )
+    def _well_formed(self, i: int, grad: Any) -> np.ndarray:
+        """The gradient by input `i`, after a look at its shape, dtype and finiteness."""
+        point, name = self.points[i], self.subject.describe(i)
+        if tuple(grad.shape) != point.shape:
+            self._fail(
+                "SHAPE",
+                f"the gradient by {name} has shape {tuple(grad.shape)}; the input has "
+                f"{point.shape}",
+            )
+        analytic = host(grad)
+        if analytic.dtype != np.float64:
+            self._fail("DTYPE", f"the gradient by {name} is {analytic.dtype}; the input is float64")
+        if not np.isfinite(analytic).all():
+            k = int(np.flatnonzero(~np.isfinite(analytic))[0])
+            self._fail(
+                "NONFINITE",
+                f"the gradient by {name} is {analytic.reshape(-1)[k]} at "
+                f"{index_text(k, point.shape)}, where the input is {point.reshape(-1)[k]:.6g} and "
+                "the output is finite",
+            )
+        return analytic
 
-    def _fail(self, code: str, text: str) -> None:
-        self.report.failures.append(Failure(code, text))
+    def _row(self, analytic: float, s: Slope, cotangent: np.ndarray) -> _Row:
+        weight = np.abs(cotangent)
+        numeric = float((s.value * cotangent).sum())
+        scale = float((np.abs(s.value) * weight).sum())
+        doubt = float((s.error * weight)[weight > 0].sum())
+        tolerance = self.settings.atol + self.settings.rtol * max(scale, 1.0) + 3 * doubt
+        away, kink = abs(analytic - numeric), False
+        if s.left is not None and s.right is not None:
+            ends = s.left * cotangent, s.right * cotangent
+            low, high = float(np.minimum(*ends).sum()), float(np.maximum(*ends).sum())
+            kink = high - low > 2 * tolerance
+            away = max(0.0, low - analytic, analytic - high)
+        share = away / tolerance
+        return _Row(s.index, float(analytic), numeric, doubt, tolerance, scale, share, kink)
+
+    # ---- behaviour -----------------------------------------------------------------------------
+
+    def _behaviour(self, cotangent: np.ndarray) -> None:
+        """What must hold for gradients whatever their values are."""
+        try:
+            first = self.subject.run(self.points, cotangent)
+        except ShapeError as error:
+            self._fail("SHAPE", str(error))
+            return
+        wrt = self.subject.wrt
+        grads = [self._well_formed(i, g) for i, g in zip(wrt, first.gradients, strict=True)]
+        if first.changed and self._asked("MUTATED"):
+            self._fail("MUTATED", f"{' and '.join(first.changed)} changed during the backward pass")
+        if first.aliased and self._asked("ALIASED"):
+            names = ", ".join(self.subject.describe(wrt[k]) for k in first.aliased)
+            self._fail(
+                "ALIASED",
+                f"the gradient by {names} shares memory with an input or the output: whoever "
+                "changes one changes the other; return a new array",
+            )
+        if self._asked("NONDET"):
+            other = self.subject.run(self.points, cotangent, twice=False)
+            self._same("NONDET", grads, first.again, "differs between two backward passes", 0.0)
+            self._same("NONDET", grads, other.gradients, "differs between two calls", 0.0)
+            if not np.array_equal(first.output, other.output, equal_nan=True):
+                self._fail("NONDET", "the output differs between two calls with the same inputs")
+        if self._asked("ZEROCOT"):
+            for i, g in zip(wrt, self._gradients(cotangent * 0), strict=True):
+                if np.any(host(g) != 0):
+                    self._fail(
+                        "ZEROCOT",
+                        f"the gradient by {self.subject.describe(i)} is "
+                        f"{float(np.abs(host(g)).max()):.3g} where the output's gradient is 0",
+                    )
+        if self._asked("LINEARITY"):
+            for factor in (1024.0, 1 / 1024.0):
+                scaled = [host(g) / factor for g in self._gradients(cotangent * factor)]
+                words = (
+                    f"for {factor:g} times the output's gradient is not {factor:g} times as large"
+                )
+                self._same("LINEARITY", grads, scaled, words, 1e-10)
+        if self._asked("LAYOUT") and not self.subject.scalars:
+            for layout in LAYOUTS:
+                words = f"is another one for inputs in memory layout '{layout}'"
+                self._same("LAYOUT", grads, self._gradients(cotangent, layout), words, 1e-10)
+                value = self.subject.run(self.points, cotangent, layout, twice=False).output
+                if not _close(first.output, value, 1e-10):
+                    self._fail("LAYOUT", f"the output {words}")
+
+    def _same(self, code: str, want: list[Any], found: list[Any], words: str, rtol: float) -> None:
+        for i, a, b in zip(self.subject.wrt, want, found, strict=True):
+            b = host(b)
+            if a.shape == b.shape and not _close(a, b, rtol):
+                k = int(np.argmax(np.nan_to_num(np.abs(a - b), nan=np.inf)))
+                self._fail(
+                    code,
+                    f"the gradient by {self.subject.describe(i)} {words}: "
+                    f"{a.reshape(-1)[k]:.8g} and {b.reshape(-1)[k]:.8g} at "
+                    f"{index_text(k, a.shape)}",
+                )
+
+    def _fail(self, code: str, text: str, rows: list[Any] | None = None) -> None:
+        self.report.failures.append(Failure(code, text, rows or []))
+        raise _Stop
 
 
-def _pattern(bad: list[Any], point: np.ndarray, rows: list[Any]) -> str:
-    """What kind of mistake it looks like."""
-    analytic = np.array([r[1] for r in bad])
-    numeric = np.array([r[2] for r in bad])
-    if np.all(np.abs(analytic) < 1e-12):
-        return "\n  pattern: analytic is 0: is the gradient cut off, or the input not seen?"
-    if np.any(np.abs(numeric) > 1e-12):
-        factor = float(analytic @ numeric / (numeric @ numeric))
-        if np.allclose(analytic, factor * numeric, rtol=1e-4, atol=1e-10):
-            hint = " (a sign error?)" if abs(factor + 1) < 1e-3 else ""
-            return f"\n  pattern: analytic ≈ {factor:.4g} × numeric in all wrong elements{hint}"
-    if point.ndim == 2 and len(rows) == point.size:
-        whole = np.array([r[1] for r in rows]).reshape(point.shape)
-        want = np.array([r[2] for r in rows]).reshape(point.shape)
-        if point.shape[0] == point.shape[1] and np.allclose(whole.T, want, rtol=1e-4):
-            return "\n  pattern: analytic is the transpose of numeric"
-    return ""
+class _Row:
+    """One derivative: both values, and how far they may differ."""
+
+    __slots__ = (
+        "analytic", "doubt", "index", "kink", "numeric", "scale", "share", "tolerance",
+    )  # fmt: skip
+
+    def __init__(
+        self, index: int, analytic: float, numeric: float, doubt: float, tolerance: float,
+        scale: float, share: float, kink: bool,
+    ) -> None:  # fmt: skip
+        self.index, self.analytic, self.numeric, self.doubt = index, analytic, numeric, doubt
+        self.tolerance, self.scale, self.share, self.kink = tolerance, scale, share, kink
+
+
+def _close(a: np.ndarray, b: np.ndarray, rtol: float) -> bool:
+    if rtol == 0:
+        return np.array_equal(a, b, equal_nan=True)
+    bound = rtol * max(float(np.abs(a).max(initial=0.0)), 1e-3)
+    return bool(np.all(np.isfinite(b))) and bool(np.all(np.abs(a - b) <= bound))
 
 
 def _signed(rng: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Random numbers of both signs, none of them near 0."""
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))
-
-
-def _index(k: int, shape: tuple[int, ...]) -> str:
-    place = ", ".join(str(int(j)) for j in np.unravel_index(k, shape)) if shape else ""
-    return f"[{place}]"
-
-
-def _host(x: Any) -> np.ndarray:
-    return x.numpy() if isinstance(x, Tensor) else np.asarray(x)
-
-
-def _is_float(x: Any) -> bool:
-    if isinstance(x, Tensor):
-        return x.dtype.kind == "f"
-    return isinstance(x, (float, Scalar)) or (isinstance(x, np.ndarray) and x.dtype.kind == "f")
-
-
-def _with_layout(value: np.ndarray, like: Any, backend: str | None) -> Tensor:
-    """A leaf with `value`, laid out in memory as `like` is where that is an array."""
-    made = tensor(value, requires_grad=True, backend=backend)
-    if isinstance(like, np.ndarray) and made.backend == "numpy" and not like.flags.c_contiguous:
-        laid_out = np.lib.stride_tricks.as_strided(
-            np.empty(_span(like), dtype=value.dtype), value.shape, np.abs(like.strides)
-        )
-        if not _overlaps(like):
-            laid_out[...] = value
-            made._data = made._edge.data = laid_out  # pyright: ignore
-    return made
-
-
-def _span(like: np.ndarray) -> int:
-    """How many elements of memory an array of these strides reaches over."""
-    reach = sum((n - 1) * abs(s) for n, s in zip(like.shape, like.strides, strict=True) if n)
-    return reach // like.itemsize + 1
-
-
-def _overlaps(like: np.ndarray) -> bool:
-    return any(s == 0 and n > 1 for n, s in zip(like.shape, like.strides, strict=True))

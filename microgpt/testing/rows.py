@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from microgpt.errors import GradientError, InputTypeError, missing_extra
+from microgpt.errors import InputTypeError, missing_extra
 from microgpt.ops.table import Op
-from microgpt.tensor import Tensor, tensor
 from microgpt.testing.cases import Case
 from microgpt.testing.gradcheck import gradcheck
 
@@ -17,12 +13,10 @@ from microgpt.testing.gradcheck import gradcheck
 def check_row(op: Op, case: Case, order: int = 2) -> None:
     """Everything that must hold for the gradients of `op` in one case.
 
-    Shapes, dtypes, values against finite differences in float64 for both orders, linearity in the
-    cotangent, repeatability, and that nothing was changed on the way.
+    All that `gradcheck` checks, for both orders. It is Hypothesis that shrinks the case.
 
     Raises:
-        GradcheckError: if a gradient is wrong.
-        GradientError: if it is not linear, not repeatable, or changes what it was given.
+        GradcheckError: if something does not hold.
     """
 
     def function(*inputs: Any) -> Any:
@@ -32,43 +26,7 @@ def check_row(op: Op, case: Case, order: int = 2) -> None:
     floats = case.floats()
     if not floats or not (op.rules is not None or op.body is not None):
         return
-    gradcheck(function, *case.inputs, wrt=floats, order=order)
-    _check_cotangents(op, function, case, floats)
-
-
-def _check_cotangents(op: Op, function: Callable[..., Any], case: Case, floats: Any) -> None:
-    args: list[Any] = [
-        tensor(x, requires_grad=i in floats) if isinstance(x, np.ndarray) else x
-        for i, x in enumerate(case.inputs)
-    ]
-    before = [x.numpy() if isinstance(x, Tensor) else x for x in args]
-    y = function(*args)
-    if not isinstance(y, Tensor) or not y.requires_grad:
-        return
-    g = np.random.default_rng(3).standard_normal(y.shape)
-
-    def gradients(cotangent: np.ndarray) -> list[np.ndarray]:
-        for i in floats:
-            args[i].grad = None
-        y.backward(tensor(cotangent), retain_graph=True)
-        return [
-            args[i].grad.numpy() if args[i].grad is not None else np.zeros(args[i].shape)
-            for i in floats
-        ]
-
-    once, again = gradients(g), gradients(g)
-    zero, scaled = gradients(g * 0), gradients(g * 1024.0)
-    for i, a, b, z, s in zip(floats, once, again, zero, scaled, strict=True):
-        what = f"{op.name}: the gradient by input {i}"
-        if not np.array_equal(a, b):
-            raise GradientError(f"{what} differs between two passes over the same graph")
-        if np.any(z != 0):
-            raise GradientError(f"{what} is not 0 where the cotangent is 0")
-        if not np.allclose(s, a * 1024.0, rtol=1e-10, atol=1e-9):
-            raise GradientError(f"{what} is not linear in the cotangent")
-    for i, (x, old) in enumerate(zip(args, before, strict=True)):
-        if isinstance(x, Tensor) and not np.array_equal(x.numpy(), old, equal_nan=True):
-            raise GradientError(f"{op.name} changed its input {i}")
+    gradcheck(function, *case.inputs, wrt=floats, order=order, shrink=False)
 
 
 def check_op(function: Any, examples: int = 50, order: int = 2) -> None:
