@@ -154,6 +154,7 @@ from microgpt.transforms import (
 )
 
 if TYPE_CHECKING:
+    from microgpt import array_api as array_api
     from microgpt import autograd as autograd
     from microgpt import backend as backend
     from microgpt import checkpoints as checkpoints
@@ -174,6 +175,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _SUBMODULES = (
+    "array_api",
     "autograd",
     "backend",
     "checkpoints",

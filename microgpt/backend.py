@@ -7,7 +7,7 @@ A backend knows nothing about gradients or graphs. It supplies functions from ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,20 @@ class Backend(ABC):
         array_types: the classes of its arrays. They must belong to no other backend, because
             operations find their kernels by the class of their inputs.
         dtypes: names of the data types it can hold on its default device.
+        missing_ops: ops that it says it does not compute; the conformance kit skips and counts
+            them. Where such an op has no definition in terms of others, calling it is an error.
+        ulps: the accuracy it promises for elementwise ops, by name, in units in the last place of
+            float32; 4 for all that are not named.
+        known_failures: checks of the conformance kit that fail (``"T2:exp"``), each with the
+            reason. One that passes, or does not exist, is an error, so that the list stays true.
     """
 
     name: str
     array_types: tuple[type, ...]
     dtypes: tuple[str, ...] = ("float32", "float64", "int32", "int64", "bool")
+    missing_ops: Sequence[str] = ()
+    ulps: Mapping[str, float] = {}
+    known_failures: Mapping[str, str] = {}
 
     def devices(self) -> Sequence[str]:
         """Names of the devices that can be used, the default one first."""

@@ -29,7 +29,7 @@ LAYERS = [
     ("tensor", "scalar"),
     ("creation", "transforms", "recompute"),
     ("",),  # the package itself: `import microgpt as mg`
-    ("tracing",),
+    ("tracing", "array_api"),
     ("nn",),
     ("optim",),
     ("models",),

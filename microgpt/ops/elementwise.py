@@ -6,6 +6,8 @@ import builtins
 import math
 from typing import Any
 
+import numpy as np
+
 from microgpt.errors import InputError
 from microgpt.ops.declare import face, primitive
 
@@ -38,10 +40,16 @@ def astype(x: Any, dtype: Any) -> Any:
         >>> mg.astype(mg.tensor([1.7, -1.7]), "int32")
         tensor([ 1, -1], dtype=int32)
     """
-    from numpy import dtype as numpy_dtype
-
     target = numpy_dtype(dtype)
     return _astype(x if target.kind == "f" else detach(x), dtype=target)
+
+
+def numpy_dtype(dtype: Any) -> np.dtype:
+    """`dtype` as NumPy names it; that of another array library by its last name (torch.int64)."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        return np.dtype(str(dtype).rpartition(".")[2])
 
 
 def detach(x: Any) -> Any:
@@ -294,7 +302,7 @@ erf = primitive(
 relu = primitive(
     "relu",
     elementwise=True,
-    vjp=(lambda g, y, x: g * (y > 0),),
+    vjp=(lambda g, y, x: where(y > 0, g, 0.0),),
     reads=("y",),
     doc="max(x, 0); the gradient at 0 is 0",
     domain=lambda d: d.array(away_from=(0.0,)),
@@ -367,7 +375,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 _clip = primitive(
     "clip",
-    vjp=(lambda g, y, x, min, max: g * _inside(x, min, max),),
+    vjp=(lambda g, y, x, min, max: where(_inside(x, min, max), g, 0.0),),
     reads=("a",),
     doc="x limited to [min, max]; the gradient is 0 outside and 1 inside and on the limits",
     domain=lambda d: d.case(d.array(away_from=(-1.0, 1.5)), min=-1.0, max=1.5),

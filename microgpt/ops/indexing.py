@@ -12,6 +12,7 @@ from microgpt.errors import DTypeError, InputError, InputTypeError, ShapeError
 from microgpt.graph import TensorBase
 from microgpt.ops import movement as mv
 from microgpt.ops.declare import face, primitive
+from microgpt.ops.elementwise import numpy_dtype
 from microgpt.ops.reduction import one_axis
 from microgpt.plugins import registry
 
@@ -57,7 +58,7 @@ def integers(name: str, indices: Any, like: Any) -> Any:
         array = indices if hasattr(indices, "dtype") else np.asarray(indices)
         if array.size == 0 and not hasattr(indices, "dtype"):
             array = array.astype(np.int64)
-        dtype = np.dtype(array.dtype)
+        dtype = numpy_dtype(array.dtype)
     if dtype.kind not in "iu":
         raise DTypeError(
             f"{name} needs integer indices; got {dtype} (convert with x.astype('int64'), or use "
@@ -205,7 +206,7 @@ def one_hot(indices: Any, num_classes: int = -1, dtype: Any = None) -> Any:
             f"one_hot: indices must be from 0 to {num_classes - 1}; got {int(host.min())} to "
             f"{largest}"
         )
-    return _one_hot(i, num_classes=num_classes, dtype=np.dtype(dtype or config.get("dtype")))
+    return _one_hot(i, num_classes=num_classes, dtype=numpy_dtype(dtype or config.get("dtype")))
 
 
 def host_array(x: Any) -> np.ndarray:

@@ -134,7 +134,7 @@ def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float) -> Any:
         seen = np.tril(np.ones((n, m), dtype=bool), m - n)
         scores = el.where(seen, scores, -math.inf)
     if mask is not None:
-        boolean = np.dtype(mask.dtype).kind == "b"
+        boolean = el.numpy_dtype(mask.dtype).kind == "b"
         scores = el.where(mask, scores, -math.inf) if boolean else scores + mask
     return scores
 

@@ -162,7 +162,9 @@ def explain(op: Op, error: Exception, raws: tuple[Any, ...], params: dict[str, A
     text = f"{op.name}: {mend or error}; got {given}"
     if isinstance(error, TypeError):
         return InputTypeError(text)
-    return ShapeError(text) if isinstance(error, (ValueError, IndexError)) else error
+    # Some libraries raise RuntimeError for shapes that do not fit, as they do for other failures.
+    fits = isinstance(error, (ValueError, IndexError)) or (mend and type(error) is RuntimeError)
+    return ShapeError(text) if fits else error
 
 
 def _mend(op: Op, shapes: list[tuple[int, ...]]) -> str:
