@@ -1,13 +1,12 @@
 """How inputs of ops are drawn: the language in which the rows of the op table state their domains.
 
 A domain is a function of a `Drawer`, usually called ``d``, that returns an array, a tuple of arrays
-or a `Case`. Everything is constructed, nothing drawn and thrown away: shapes, axes and layouts come
-from Hypothesis (so that failures shrink to small ones), the values from NumPy with a drawn seed.
+or a `Case`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,7 @@ from hypothesis import strategies as st
 
 from microgpt.ops.table import Op
 from microgpt.testing.cases import Case
-
-Shape = tuple[int, ...]
-LAYOUTS = ("C", "F", "reversed", "step")
+from microgpt.testing.drawing import Shape, Values
 
 
 def cases(op: Op) -> st.SearchStrategy[Case]:
@@ -41,148 +38,8 @@ def case_of(op: Op, d: Drawer) -> Case:
     return Case(tuple(drawn) if isinstance(drawn, tuple) else (drawn,))
 
 
-class Drawer:
+class Drawer(Values):
     """Draws the parts of a case; its methods are the words of the domain language."""
-
-    def __init__(self, draw: Callable[..., Any]) -> None:
-        self.draw = draw
-
-    # ---- small things ------------------------------------------------------------------------
-
-    def case(self, *inputs: Any, call: Callable[..., Any] | None = None, **params: Any) -> Case:
-        """Inputs and parameters together."""
-        return Case(inputs, params) if call is None else Case(inputs, params, call)
-
-    def number(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high`, both included."""
-        return self.draw(st.integers(low, high))
-
-    def boolean(self) -> bool:
-        """True or False."""
-        return self.draw(st.booleans())
-
-    def sampled(self, values: Sequence[Any]) -> Any:
-        """One of `values`."""
-        return self.draw(st.sampled_from(list(values)))
-
-    def rng(self) -> np.random.Generator:
-        """A source of values."""
-        return np.random.default_rng(self.number(0, 2**16))
-
-    def shape(self, min_ndim: int = 0, max_ndim: int = 3, min_side: int = 0) -> Shape:
-        """Up to three dimensions of length up to four."""
-        ndim = self.number(min_ndim, max_ndim)
-        return tuple([self.number(min_side, 4) for _ in range(ndim)])
-
-    # ---- values ------------------------------------------------------------------------------
-
-    def filled(
-        self,
-        shape: Shape,
-        low: float = -3.0,
-        high: float = 3.0,
-        away_from: Sequence[float] = (),
-        margin: float = 0.1,
-    ) -> np.ndarray:
-        """An array of a shape, in a drawn memory layout, with values that keep their distance."""
-        values = self.rng().uniform(low, high, shape)
-        for kink in away_from:
-            near = np.abs(values - kink) < margin
-            values = np.where(near, kink + np.where(values < kink, -margin, margin) * 1.5, values)
-        return self.laid_out(np.asarray(values))
-
-    def laid_out(self, values: np.ndarray) -> np.ndarray:
-        """The same values, arranged in memory in a drawn way."""
-        layout = self.sampled(LAYOUTS)
-        if values.ndim == 0 or layout == "C":
-            return np.array(values, order="C")
-        if layout == "F":
-            return np.array(values, order="F")
-        if layout == "reversed":
-            return np.array(values[::-1])[::-1]
-        wide = np.zeros((*values.shape[:-1], values.shape[-1] * 2))
-        wide[..., ::2] = values
-        return wide[..., ::2]
-
-    def array(
-        self,
-        low: float = -3.0,
-        high: float = 3.0,
-        *,
-        min_ndim: int = 0,
-        min_side: int = 0,
-        away_from: Sequence[float] = (),
-        margin: float = 0.1,
-    ) -> np.ndarray:
-        """An array of any shape."""
-        return self.filled(self.shape(min_ndim, 3, min_side), low, high, away_from, margin)
-
-    def distinct(self, min_ndim: int = 0, min_side: int = 1) -> np.ndarray:
-        """An array whose elements are all at least 0.1 apart."""
-        return self.ranked(self.shape(min_ndim, 3, min_side))
-
-    def ranked(self, shape: Shape) -> np.ndarray:
-        """Distinct values in random order."""
-        n = int(np.prod(shape))
-        rng = self.rng()
-        values = (rng.permutation(n) - n / 2) * 0.2 + rng.uniform(-0.04, 0.04, n)
-        return self.laid_out(values.reshape(shape))
-
-    def integers(self, below: int) -> np.ndarray:
-        """Whole numbers from 0 to below - 1."""
-        return self.rng().integers(0, below, self.shape())
-
-    def equal_shapes(self, count: int) -> tuple[np.ndarray, ...]:
-        """Arrays of one shape."""
-        shape = self.shape()
-        return tuple([self.filled(shape) for _ in range(count)])
-
-    # ---- several arrays ----------------------------------------------------------------------
-
-    def shapes(self, count: int) -> list[Shape]:
-        """Shapes that broadcast: parts of one shape, with some sides 1 and some left out."""
-        full = self.shape()
-        return [
-            tuple([1 if self.boolean() else n for n in full])[self.number(0, len(full)) :]
-            for _ in range(count)
-        ]
-
-    def broadcastable(self, count: int, **values: Any) -> tuple[np.ndarray, ...]:
-        """Arrays that broadcast."""
-        return tuple([self.filled(s, **values) for s in self.shapes(count)])
-
-    def apart(self, count: int) -> tuple[np.ndarray, ...]:
-        """Arrays that broadcast, with no two elements closer than 0.05."""
-        shapes = self.shapes(count)
-        sizes = [int(np.prod(s)) for s in shapes]
-        pool = self.ranked((sum(sizes),))
-        parts = np.split(pool, np.cumsum(sizes)[:-1])
-        return tuple([np.array(p).reshape(s) for p, s in zip(parts, shapes, strict=True)])
-
-    def with_mask(self, count: int) -> tuple[np.ndarray, ...]:
-        """A mask and arrays that broadcast."""
-        mask, *rest = self.shapes(count + 1)
-        return (self.rng().random(mask) < 0.5, *[self.filled(s) for s in rest])
-
-    # ---- axes --------------------------------------------------------------------------------
-
-    def axis(self, ndim: int) -> int:
-        """One axis, counted from either end."""
-        return self.number(-ndim, ndim - 1)
-
-    def reduction(self, x: np.ndarray, **params: Any) -> Case:
-        """`x` with an axis, some axes, or all of them, and keepdims."""
-        axis: Any = None
-        if x.ndim and self.boolean():
-            axis = self.axis(x.ndim)
-            if self.boolean():
-                chosen = [i for i in range(x.ndim) if self.boolean()]
-                axis = tuple(chosen)
-        return self.case(x, axis=axis, keepdims=self.boolean(), **params)
-
-    def along(self, x: np.ndarray, **params: Any) -> Case:
-        """`x` with one axis."""
-        return self.case(x, axis=self.axis(x.ndim), **params)
 
     # ---- movement ----------------------------------------------------------------------------
 
