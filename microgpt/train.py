@@ -83,6 +83,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss and metrics over all batches, weighted by their sizes, without training.
 
+    The size of a batch is the number of its targets, whether or not the loss ignores some.
+
     Example:
         >>> import numpy as np
         >>> import microgpt as mg

@@ -1,4 +1,8 @@
-"""What the forward pass of each op must equal: formulas written apart from the kernels."""
+"""What the forward pass of each op must equal: formulas written apart from the kernels.
+
+They are the math module's, SciPy's, or loops over elements; importing this module registers the
+property `forward_oracle` of all ops that have one.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,48 @@ from typing import Any
 import numpy as np
 from scipy import signal, special
 
+from microgpt.ops import Op
+from microgpt.testing.properties.base import of_ops
+from microgpt.testing.rows import call
+from microgpt.testing.strategies import Drawer, case_of
+
 Oracle = Callable[..., Any]
 
 
-def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False) -> Any:
-    scores = np.einsum("...id,...jd->...ij", q, k) / math.sqrt(q.shape[-1])
-    n, m = scores.shape[-2:]
-    allowed = np.ones((n, m), dtype=bool) if mask is None else mask
-    if causal:
-        allowed = allowed & (np.arange(m)[None, :] <= np.arange(n)[:, None] + (m - n))
-    weights = np.exp(scores) * allowed
-    return np.einsum("...ij,...je->...ie", weights / weights.sum(-1, keepdims=True), v)
+def attention(
+    q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: Any = None
+) -> Any:
+    """Row by row, over the keys that a query may see."""
+    out = np.zeros((*q.shape[:-1], v.shape[-1]))
+    n, m = q.shape[-2], k.shape[-2]
+    for place in np.ndindex(q.shape[:-1]):
+        lead, i = place[:-1], place[-1]
+        scores = {}
+        for j in range(m):
+            seen = not causal or j <= i + m - n
+            extra = 0.0
+            if mask is not None and mask.dtype == bool:
+                seen = seen and mask[i, j]
+            elif mask is not None:
+                extra = mask[i, j]
+            if seen:
+                factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+                scores[j] = float(q[place] @ k[(*lead, j)]) * factor + extra
+        total = special.logsumexp(list(scores.values()))
+        for j, s in scores.items():
+            out[place] += math.exp(s - total) * v[(*lead, j)]
+    return out
 
 
-def cross_entropy(x: Any, target: Any) -> Any:
-    counted = target != -100
-    p = special.softmax(x, axis=1)
-    losses = [-np.log(p[i, t]) for i, t in enumerate(target) if counted[i]]
-    return np.mean(losses) if losses else 0.0
+def cross_entropy(x: Any, target: Any, reduction: str = "mean", ignore_index: int = -100) -> Any:
+    losses = [
+        0.0 if t == ignore_index else special.logsumexp(row) - row[t]
+        for row, t in zip(x, target, strict=True)
+    ]
+    if reduction == "none":
+        return np.array(losses)
+    counted = sum(t != ignore_index for t in target)
+    return sum(losses) / (max(counted, 1) if reduction == "mean" else 1)
 
 
 def normalised(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -38,7 +66,7 @@ def pair(v: Any) -> tuple[int, int]:
     return (v, v) if isinstance(v, int) else tuple(v)
 
 
-def windows(x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> Any:
+def windows(x: Any, kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Any:
     """(n, c, kh, kw, rows, columns), by plain loops."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = map(pair, (kernel_size, stride, padding, dilation))
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
@@ -82,7 +110,9 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any 
     return np.stack(out, axis=1)
 
 
-def pool(x: Any, kernel_size: int, stride: Any, padding: int, how: Any, border: float) -> Any:
+def pool(
+    x: Any, kernel_size: Any, how: Any, border: float, stride: Any = None, padding: int = 0
+) -> Any:
     p = ((0, 0), (0, 0), (padding, padding), (padding, padding))
     w = windows(np.pad(x, p, constant_values=border), kernel_size, stride or kernel_size, 0)
     return how(w, axis=(2, 3))
@@ -132,7 +162,7 @@ ORACLES: dict[str, Oracle] = {
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
     "divide": lambda a, b: a / b,
-    "pow": lambda a, b: np.exp(b * np.log(a)),
+    "pow": lambda a, b: np.vectorize(math.pow, otypes=[float])(a, b) if np.size(a + b) else a + b,
     "negative": lambda x: 0 - x,
     "abs": one(math.fabs),
     "sign": lambda x: (x > 0) * 1.0 - (x < 0),
@@ -153,7 +183,11 @@ ORACLES: dict[str, Oracle] = {
     "maximum": lambda a, b: np.where(a > b, a, b),
     "minimum": lambda a, b: np.where(a < b, a, b),
     "where": lambda c, a, b: c * a + ~c * b,
-    "clip": lambda x, min, max: np.minimum(np.maximum(x, min), max),
+    "clip": lambda x, min=None, max=None: np.where(
+        x < (-np.inf if min is None else min),
+        min or 0.0,
+        np.where(x > (np.inf if max is None else max), max or 0.0, x),
+    ),
     "equal": lambda a, b: a == b,
     "not_equal": lambda a, b: a != b,
     "less": lambda a, b: a < b,
@@ -178,10 +212,10 @@ ORACLES: dict[str, Oracle] = {
         else x[np.ix_(*[np.arange(*c) for c in key])]
     ),
     "unslice": unslice,
-    "pad": lambda x, widths, value: np.pad(x, widths, constant_values=value) if x.ndim else x,
+    "pad": lambda x, widths, value=0.0: np.pad(x, widths, constant_values=value) if x.ndim else x,
     "concat": lambda *xs, axis: np.concatenate(xs, axis),
-    "tril": lambda x, k: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] <= k),
-    "triu": lambda x, k: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] >= k),
+    "tril": lambda x, k=0: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] <= k),
+    "triu": lambda x, k=0: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] >= k),
     "sum": keeps(np.sum),
     "mean": keeps(np.mean),
     "var": lambda x, axis=None, correction=0.0, keepdims=False: np.var(
@@ -193,14 +227,14 @@ ORACLES: dict[str, Oracle] = {
     "logsumexp": lambda x, axis=None, keepdims=False: np.log(
         np.exp(x).sum(axis, keepdims=keepdims)
     ),
-    "cumulative_sum": np.cumsum,
-    "argmax": lambda x, axis: np.argmax(x, axis=axis),
-    "argmin": lambda x, axis: np.argmin(x, axis=axis),
+    "cumulative_sum": lambda x, axis=-1: np.cumsum(x, axis),
+    "argmax": keeps(np.argmax),
+    "argmin": keeps(np.argmin),
     "any": keeps(np.any),
     "all": keeps(np.all),
-    "softmax": lambda x, axis: special.softmax(x, axis) if x.size else x,
-    "log_softmax": lambda x, axis: special.log_softmax(x, axis) if x.size else x,
-    "gelu": lambda x, approximate: (
+    "softmax": lambda x, axis=-1: special.softmax(x, axis) if x.size else x,
+    "log_softmax": lambda x, axis=-1: special.log_softmax(x, axis) if x.size else x,
+    "gelu": lambda x, approximate="none": (
         x * special.ndtr(x)
         if approximate == "none"
         else 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
@@ -222,9 +256,21 @@ ORACLES: dict[str, Oracle] = {
     "gather": lambda x, i, axis: np.take_along_axis(x, i, axis),
     "scatter_add": scatter_add,
     "one_hot": lambda i, num_classes, dtype: np.eye(num_classes)[i],
-    "argsort": lambda x, axis, descending: np.argsort(-x if descending else x, axis=axis),
+    "argsort": lambda x, axis=-1, descending=False: np.argsort(
+        -x if descending else x, axis=axis, kind="stable"
+    ),
     "linear": lambda x, w, b: np.einsum("...i,ji->...j", x, w) + (0 if b is None else b),
     "scaled_dot_product_attention": attention,
     "cross_entropy": cross_entropy,
     "transfer": lambda x, **kw: x,
 }
+
+
+@of_ops(25, when=lambda op: op.name in ORACLES)
+def forward_oracle(op: Op, d: Drawer) -> None:
+    """The value equals that of an independent formula."""
+    case = case_of(op, d)
+    y = call(op, case).numpy()
+    want = np.asarray(ORACLES[op.name](*case.inputs, **case.params))
+    assert y.shape == want.shape, f"{op.name}: shape {y.shape}; required: {want.shape}"
+    np.testing.assert_allclose(y, want, rtol=1e-12, atol=1e-13, err_msg=op.name)

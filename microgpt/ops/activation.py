@@ -80,7 +80,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 _ROOT_2_PI = math.sqrt(2 / math.pi)
 
 
-@fused(domain=lambda d: d.case(d.array(), approximate=d.sampled(["none", "tanh"])))
+@fused(domain=lambda d: d.rows(d.array(), **d.optional(approximate=d.sampled(["none", "tanh"]))))
 def _gelu(x: Any, approximate: str = "none") -> Any:
     """x·Φ(x), or 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))"""
     if approximate == "none":

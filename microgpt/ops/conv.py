@@ -210,7 +210,7 @@ def _pool_columns(x: Any, kernel: Pair, stride: Pair, padding: Pair, value: floa
     return _unfold(flat, kernel=kernel, stride=stride, padding=(0, 0), dilation=(1, 1))
 
 
-@fused(domain=lambda d: d.pooled(distinct=True))
+@fused(domain=lambda d: d.pooled(distinct=True), kinks="share")
 def _max_pool2d(
     x: Any, kernel: Pair = (2, 2), stride: Pair = (2, 2), padding: Pair = (0, 0)
 ) -> Any:

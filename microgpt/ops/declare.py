@@ -9,7 +9,7 @@ from typing import Any
 
 from microgpt.errors import PluginError
 from microgpt.ops import calls
-from microgpt.ops.table import Op, Rule, add
+from microgpt.ops.table import Kinks, Op, Rule, add
 
 
 def primitive(
@@ -25,6 +25,8 @@ def primitive(
     domain: Callable[[Any], Any] | None = None,
     nondifferentiable: str = "",
     index_inputs: tuple[int, ...] = (),
+    kinks: Kinks = None,
+    jumps: bool = False,
 ) -> Any:
     """Declare a differentiable operation.
 
@@ -51,6 +53,9 @@ def primitive(
         domain: draws test inputs; without it, values of any sign are drawn.
         nondifferentiable: the reason why there is no gradient, instead of `vjp`.
         index_inputs: positions of inputs that are indices or masks, free in dtype.
+        kinks: points where the gradient is a convention, with the slope there: ``{0.0: 0.0}``;
+            or "share" if equal inputs share the gradient. Tests hold the op to it.
+        jumps: whether the value itself jumps at these points.
 
     Raises:
         PluginError: if there is neither vjp nor `nondifferentiable`, or the name is taken.
@@ -77,6 +82,8 @@ def primitive(
         "domain": domain,
         "nondifferentiable": nondifferentiable,
         "index_inputs": index_inputs,
+        "kinks": kinks,
+        "jumps": jumps,
     }
 
     def declare(function: Callable[..., Any] | None, op_name: str, module: str) -> Any:
@@ -114,6 +121,7 @@ def fused(
     domain: Callable[[Any], Any] | None = None,
     index_inputs: tuple[int, ...] = (),
     nondifferentiable: str = "",
+    kinks: Kinks = None,
 ) -> Any:
     """Declare an op by its definition in terms of other ops.
 
@@ -132,7 +140,7 @@ def fused(
     if function is None:
         return lambda f: fused(
             f, vjp=vjp, reads=reads, doc=doc, arity=arity, domain=domain,
-            index_inputs=index_inputs, nondifferentiable=nondifferentiable,
+            index_inputs=index_inputs, nondifferentiable=nondifferentiable, kinks=kinks,
         )  # fmt: skip
     op = Op(
         function.__name__.strip("_"),
@@ -147,6 +155,7 @@ def fused(
         body=function,
         index_inputs=index_inputs,
         nondifferentiable=nondifferentiable,
+        kinks=kinks,
     )
     call = calls.make_bound(op, function)
     op.function = call

@@ -111,7 +111,7 @@ divide = primitive(
     broadcasts=True,
     floats=True,
     doc="a / b",
-    domain=lambda d: d.broadcastable(2, away_from=(0.0,), margin=0.3),
+    domain=lambda d: d.broadcastable(2, poles=(0.0,), margin=0.3),
 )
 
 
@@ -121,7 +121,8 @@ def _pow_base(g: Any, y: Any, a: Any, b: Any) -> Any:
         if b == 2:
             return g * 2 * a
         return zeros_like(a) if b == 0 else g * (b * a ** (b - 1))
-    return g * b * a ** where(equal(b, 0), 1.0, b - 1)
+    never = logical_and(equal(a, 0), equal(b, 0))
+    return g * b * a ** where(never, 1.0, b - 1)
 
 
 def _pow_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
@@ -140,7 +141,7 @@ pow = primitive(
     broadcasts=True,
     floats=True,
     doc="a to the power b",
-    domain=lambda d: d.broadcastable(2, low=0.3, high=2.5),
+    domain=lambda d: d.powers(),
 )
 negative = primitive(
     "negative",
@@ -156,6 +157,7 @@ abs = primitive(
     vjp=(lambda g, y, x: g * sign(x),),
     reads=("a",),
     doc="|x|; the gradient at 0 is 0",
+    kinks={0.0: 0.0},
     domain=lambda d: d.array(away_from=(0.0,)),
 )
 sign = primitive(
@@ -164,6 +166,8 @@ sign = primitive(
     vjp=(lambda g, y, x: zeros_like(g),),
     reads=("",),
     doc="-1, 0 or 1",
+    kinks={0.0: 0.0},
+    jumps=True,
     domain=lambda d: d.array(away_from=(0.0,)),
 )
 square = primitive(
@@ -180,7 +184,7 @@ add_scaled = primitive(
     vjp=(lambda g, y, a, b, scale: g, lambda g, y, a, b, scale: g * scale),
     reads=("", ""),
     doc="a + scale·b, for a and b of one shape: a step of an optimizer",
-    domain=lambda d: d.case(*d.equal_shapes(2), scale=-0.3),
+    domain=lambda d: d.case(*d.equal_shapes(2), scale=d.sampled([-0.3, 1.0, 2.5])),
 )
 
 # ---- exponentials, logarithms, trigonometry --------------------------------------------------
@@ -305,6 +309,7 @@ relu = primitive(
     vjp=(lambda g, y, x: where(y > 0, g, 0.0),),
     reads=("y",),
     doc="max(x, 0); the gradient at 0 is 0",
+    kinks={0.0: 0.0},
     domain=lambda d: d.array(away_from=(0.0,)),
 )
 
@@ -320,6 +325,7 @@ maximum = primitive(
     reads=("ab", "ab"),
     broadcasts=True,
     doc="the larger of a and b; equal ones share the gradient",
+    kinks="share",
     domain=lambda d: d.apart(2),
 )
 minimum = primitive(
@@ -332,6 +338,7 @@ minimum = primitive(
     reads=("ab", "ab"),
     broadcasts=True,
     doc="the smaller of a and b; equal ones share the gradient",
+    kinks="share",
     domain=lambda d: d.apart(2),
 )
 
@@ -378,7 +385,8 @@ _clip = primitive(
     vjp=(lambda g, y, x, min, max: where(_inside(x, min, max), g, 0.0),),
     reads=("a",),
     doc="x limited to [min, max]; the gradient is 0 outside and 1 inside and on the limits",
-    domain=lambda d: d.case(d.array(away_from=(-1.0, 1.5)), min=-1.0, max=1.5),
+    kinks=lambda params: {v: 1.0 for v in params.values() if v is not None},
+    domain=lambda d: d.limited(),
 )
 
 
@@ -437,17 +445,19 @@ isfinite = _predicate("isfinite", "neither NaN nor infinite", inputs=1)
 isnan = _predicate("isnan", "not a number", inputs=1)
 
 
-def _rounding(name: str, doc: str) -> Any:
+def _rounding(name: str, doc: str, jump: float) -> Any:
     return primitive(
         name,
         elementwise=True,
         vjp=(lambda g, y, x: zeros_like(g),),
         reads=("",),
-        doc=doc + "; the gradient is 0 where there is one",
-        domain=lambda d: d.array(low=0.1, high=0.4),
+        doc=doc + "; the gradient is 0, where it jumps too",
+        kinks={jump: 0.0},
+        jumps=True,
+        domain=lambda d: d.array(away_from=(-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2), margin=0.05),
     )
 
 
-floor = _rounding("floor", "largest integer ≤ x")
-ceil = _rounding("ceil", "smallest integer ≥ x")
-round = _rounding("round", "nearest integer, ties to even")
+floor = _rounding("floor", "largest integer ≤ x", 1.0)
+ceil = _rounding("ceil", "smallest integer ≥ x", 1.0)
+round = _rounding("round", "nearest integer, ties to even", 0.5)

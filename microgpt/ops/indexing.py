@@ -220,7 +220,7 @@ _argsort = primitive(
     nondifferentiable="positions",
     arity=1,
     doc="positions that put x in order along axis; equal ones stay in order",
-    domain=lambda d: d.along(d.distinct(min_ndim=1), descending=d.boolean()),
+    domain=lambda d: d.along(d.distinct(min_ndim=1), **d.optional(descending=d.boolean())),
 )
 
 

@@ -92,6 +92,7 @@ def dropout(
 
     Raises:
         InputError: if p is not in [0, 1), or if there is no generator in training.
+        DTypeError: if `x` holds no floats.
 
     Example:
         >>> import microgpt as mg
@@ -108,8 +109,12 @@ def dropout(
             "dropout in training draws random numbers and needs generator=; got None; pass "
             "mg.generator(seed), or use nn.Dropout, which has its own"
         )
-    keep = (generator.random(tuple(x.shape), dtype=np.float32) >= p) / np.float32(1 - p)
-    return el.multiply(x, like(x, keep))
+    dtype = el.numpy_dtype(x.dtype)
+    if dtype.kind != "f":
+        raise DTypeError(f"dropout needs floats; got {dtype}; convert with x.astype('float32')")
+    keep = generator.random(tuple(x.shape), dtype=np.float32) >= p
+    mask = np.multiply(keep, 1 / (1 - p), dtype=dtype)
+    return el.multiply(x, like(x, mask))
 
 
 def like(x: Any, values: np.ndarray) -> Any:

@@ -132,7 +132,9 @@ _var = primitive(
     reads=("a",),
     floats=True,
     doc="Σ (x - mean)² / (n - correction) along axis",
-    domain=lambda d: d.reduction(d.array(min_side=2), correction=d.sampled([0.0, 0.5])),
+    domain=lambda d: d.reduction(
+        d.array(min_side=2), **d.optional(correction=d.sampled([0.0, 0.5, -1.0]))
+    ),
 )
 
 
@@ -161,6 +163,7 @@ _max = primitive(
     vjp=(_extreme_rule,),
     reads=("ay",),
     doc="largest element along axis; equal ones share the gradient",
+    kinks="share",
     domain=lambda d: d.reduction(d.distinct()),
 )
 _min = primitive(
@@ -168,6 +171,7 @@ _min = primitive(
     vjp=(_extreme_rule,),
     reads=("ay",),
     doc="smallest element along axis; equal ones share the gradient",
+    kinks="share",
     domain=lambda d: d.reduction(d.distinct()),
 )
 
@@ -340,7 +344,7 @@ def _arg(name: str, doc: str) -> Any:
         nondifferentiable="a position",
         arity=1,
         doc=doc,
-        domain=lambda d: d.along(d.distinct(min_ndim=1, min_side=1)),
+        domain=lambda d: d.position(d.distinct(min_side=1)),
     )
 
 

@@ -15,6 +15,7 @@ from microgpt.plugin_manager import lock
 from microgpt.plugins import KernelCache, registry
 
 Rule = Callable[..., Any]
+Kinks = dict[float, float] | Callable[[dict[str, Any]], dict[float, float]] | str | None
 
 TABLE: dict[str, Op] = {}
 """Every op by name, in the order of declaration."""
@@ -42,6 +43,10 @@ class Op:
         domain: draws inputs on which the op may be tested (see `microgpt.testing`).
         body: for fused ops, the definition in terms of other ops.
         nondifferentiable: why there is no gradient, or "".
+        kinks: where the gradient is a convention: points with the slope declared there, a
+            function of the parameters that gives them, or "share" (equal inputs share the
+            gradient). Tests check the convention.
+        jumps: whether the value jumps at these points, so that no numeric slope exists there.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class Op:
         compute: Callable[..., Any] | None = None,
         nondifferentiable: str = "",
         index_inputs: tuple[int, ...] = (),
+        kinks: Kinks = None,
+        jumps: bool = False,
     ) -> None:
         self.name = name
         self.doc = doc
@@ -73,6 +80,8 @@ class Op:
         self.compute = compute
         self.nondifferentiable = nondifferentiable
         self.index_inputs = index_inputs
+        self.kinks = kinks
+        self.jumps = jumps
         self.reads = self.own_reads = self._checked_reads(reads)
         self.kernels = KernelCache(name, compute)
         self.fast = FusedCache(name) if body else None

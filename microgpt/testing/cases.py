@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,16 @@ class Case:
         inputs: NumPy arrays, in the order of the op's inputs.
         params: keyword parameters.
         call: how the public function is called with them.
+        rows: positions of inputs that may have one more dimension in front: the op then does the
+            same to each of its elements. Empty where that is not so.
+        joined: these inputs have that dimension already (as images do), so rows are joined.
     """
 
     inputs: tuple[Any, ...]
     params: dict[str, Any] = field(default_factory=dict)
     call: Callable[..., Any] = _plain_call
+    rows: tuple[int, ...] = ()
+    joined: bool = False
 
     def floats(self) -> tuple[int, ...]:
         """Positions of the inputs that can be differentiated."""
@@ -34,3 +39,7 @@ class Case:
             for i, x in enumerate(self.inputs)
             if x is not None and np.asarray(x).dtype.kind == "f"
         )
+
+    def replaced(self, inputs: Sequence[Any], params: dict[str, Any] | None = None) -> Case:
+        """The same call with other inputs, and perhaps other parameters."""
+        return replace(self, inputs=tuple(inputs), params=self.params if params is None else params)

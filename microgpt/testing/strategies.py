@@ -7,6 +7,7 @@ or a `Case`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,30 @@ def case_of(op: Op, d: Drawer) -> Case:
 class Drawer(Values):
     """Draws the parts of a case; its methods are the words of the domain language."""
 
+    # ---- powers, limits ------------------------------------------------------------------------
+
+    def powers(self) -> Case:
+        """Positive bases and any exponents, or bases of any sign and one whole exponent."""
+        if self.boolean():
+            base, exponent = self.shapes(2)
+            powers = self.filled(exponent, -2.0, 2.5)
+            if self.boolean():
+                powers = np.asarray(np.round(powers))
+            return self.case(self.filled(base, 0.3, 2.5), powers)
+        power = self.number(-2, 4)
+        base = self.array(poles=(0.0,) if power < 0 else (), margin=0.3)
+        if power >= 0 and base.size and self.boolean():
+            base = np.where(self.rng().random(base.shape) < 0.3, 0.0, base)
+        return self.case(base, power)
+
+    def limited(self) -> Case:
+        """An array, and a lower limit, an upper one, or both."""
+        limits = self.sampled([{"min": -1.0, "max": 1.5}, {"max": 0.5}, {"min": -0.5}])
+        if self.boolean():
+            limits = {"min": None, "max": None, **limits}
+        points = [v for v in limits.values() if v is not None]
+        return self.rows(self.array(away_from=points), **limits)
+
     # ---- movement ----------------------------------------------------------------------------
 
     def reshaped(self) -> Case:
@@ -70,7 +95,7 @@ class Drawer(Values):
     def flipped(self) -> Case:
         """An array and an axis, some axes, or all."""
         case = self.reduction(self.array())
-        return self.case(*case.inputs, axis=case.params["axis"])
+        return replace(case, params={k: v for k, v in case.params.items() if k == "axis"})
 
     def key(self, shape: Shape) -> tuple[tuple[int, int, int], ...]:
         """One (start, stop, step) per dimension, as Python's slices give them."""
@@ -99,7 +124,8 @@ class Drawer(Values):
         """An array, widths of a border, and its value."""
         x = self.array()
         widths = tuple([(self.number(0, 2), self.number(0, 2)) for _ in x.shape])
-        return self.case(x, widths=widths, value=self.sampled([0.0, -1.5]))
+        value = self.optional(value=self.sampled([0.0, -1.5]))
+        return self.case(x, widths=widths, **value)
 
     def joinable(self) -> Case:
         """One to three arrays that differ in one dimension."""
@@ -114,7 +140,7 @@ class Drawer(Values):
 
     def matrix_with_k(self) -> Case:
         """Matrices and the number of a diagonal."""
-        return self.case(self.array(min_ndim=2), k=self.number(-3, 3))
+        return self.rows(self.array(min_ndim=2), **self.optional(k=self.number(-3, 3)))
 
     # ---- indexing ----------------------------------------------------------------------------
 
@@ -152,77 +178,90 @@ class Drawer(Values):
 
     # ---- networks ----------------------------------------------------------------------------
 
-    def matrices(self) -> tuple[np.ndarray, np.ndarray]:
+    def matrices(self) -> Case:
         """Matrices that can be multiplied, in stacks that broadcast."""
-        n, k, m = (self.number(0, 4) for _ in range(3))
+        n, k, m = (self.side() for _ in range(3))
         full = self.shape(0, 2)
         stacks = [
             tuple([1 if self.boolean() else s for s in full])[self.number(0, len(full)) :]
             for _ in range(2)
         ]
-        return self.filled((*stacks[0], n, k)), self.filled((*stacks[1], k, m))
+        a, b = self.filled((*stacks[0], n, k)), self.filled((*stacks[1], k, m))
+        return self.rows(a, b, over=(0, 1) if len(stacks[0]) == len(stacks[1]) else ())
 
     def linear(self) -> Case:
         """Rows, weights, and a bias or none."""
-        lead, n, m = self.shape(0, 2), self.number(1, 4), self.number(1, 4)
+        n, m, lead = self.side(1), self.side(1), self.shape(0, 2)
         bias = self.filled((m,)) if self.boolean() else None
-        return self.case(self.filled((*lead, n)), self.filled((m, n)), bias)
+        return self.rows(self.filled((*lead, n)), self.filled((m, n)), bias)
 
     def normalised(self, bias: bool) -> Case:
         """Rows of two or more, with weight and bias or without."""
-        shape = (*self.shape(0, 2), self.number(2, 5))
+        length = self.side(2, 5)
+        shape = (*self.shape(0, 2), length)
         extra: list[Any] = [self.filled(shape[-1:]) if self.boolean() else None]
         if bias:
             extra.append(self.filled(shape[-1:]) if self.boolean() else None)
-        return self.case(self.ranked(shape), *extra, eps=self.sampled([1e-5, 0.1]))
+        eps = self.optional(eps=self.sampled([1e-5, 0.1]))
+        return self.rows(self.ranked(shape), *extra, **eps)
 
     def attention(self) -> Case:
         """Queries, keys and values, with masks in which every query sees a key."""
-        lead = self.shape(0, 2, 1)
-        n, extra, size, out = self.number(1, 3), self.number(0, 2), self.number(1, 4), 2
+        extra, n = self.side(0, 2), self.number(1, 3)
+        size, out, lead = self.number(1, 4), self.number(1, 3), self.shape(0, 2, 1)
         m = n + extra
         q, k = self.filled((*lead, n, size), -1, 1), self.filled((*lead, m, size), -1, 1)
-        mask = None
-        if self.boolean():
+        v = self.filled((*lead, m, out))
+        params = self.optional(causal=self.boolean(), scale=self.sampled([None, 0.3]))
+        kind = self.sampled(["none", "boolean", "numbers"])
+        if kind != "none":
             mask = self.rng().random((n, m)) < 0.6
             mask[:, 0] = True
-        v = self.filled((*lead, m, out))
-        return self.case(q, k, v, mask=mask, causal=self.boolean())
+            params["mask"] = mask if kind == "boolean" else np.where(mask, 0.5, -1e30)
+        return self.rows(q, k, v, over=(0, 1, 2), **params)
 
     def classified(self) -> Case:
         """Logits and classes, some of them ignored."""
-        n, classes = self.number(1, 4), self.number(1, 5)
+        classes, n = self.side(1, 5), self.number(1, 4)
         target = self.rng().integers(0, classes, n)
+        given = self.optional(ignore_index=self.sampled([-100, 0]))
         if self.boolean():
-            target[0] = -100
-        return self.case(self.filled((n, classes)), target)
+            target[0] = given.get("ignore_index", -100)
+        return self.case(self.filled((n, classes)), target, **given)
 
     def _window(self) -> dict[str, Any]:
         return {
             "kernel_size": (self.number(1, 3), self.number(1, 2)),
-            "stride": self.number(1, 2),
-            "padding": (self.number(0, 1), self.number(0, 1)),
-            "dilation": self.number(1, 2),
+            **self.optional(
+                stride=self.number(1, 2),
+                padding=(self.number(0, 1), self.number(0, 1)),
+                dilation=self.number(1, 2),
+            ),
         }
 
     def images(self, channels: int) -> np.ndarray:
         """A few small images, large enough for every window that is drawn."""
-        return self.filled((self.number(1, 2), channels, self.number(5, 6), self.number(5, 6)))
+        return self.filled((self.number(1, 2), channels, self.number(5, 6), self.number(3, 4)))
 
     def windows(self) -> Case:
         """Images and a window."""
-        return self.case(self.images(self.number(1, 2)), **self._window())
+        return self._images(self.images(self.number(1, 2)), **self._window())
+
+    def _images(self, *inputs: Any, **params: Any) -> Case:
+        return Case(inputs, params, rows=(0,), joined=True)
 
     def folded(self) -> Case:
         """Columns, and the image that they are put together to."""
         window = self._window()
-        size = (self.number(5, 6), self.number(5, 6))
+        size = (self.number(5, 6), self.number(3, 4))
         count = 1
         for i in range(2):
-            reach = window["dilation"] * (window["kernel_size"][i] - 1)
-            count *= (size[i] + 2 * window["padding"][i] - reach - 1) // window["stride"] + 1
+            reach = window.get("dilation", 1) * (window["kernel_size"][i] - 1)
+            edge = 2 * window.get("padding", (0, 0))[i]
+            count *= (size[i] + edge - reach - 1) // window.get("stride", 1) + 1
         rows = window["kernel_size"][0] * window["kernel_size"][1]
-        return self.case(self.filled((1, 2 * rows, count)), output_shape=size, **window)
+        channels = self.number(1, 2)
+        return self._images(self.filled((1, channels * rows, count)), output_shape=size, **window)
 
     def convolution(self) -> Case:
         """Images, filters, and a bias or none."""
@@ -231,13 +270,14 @@ class Drawer(Values):
         out, per_group = groups * self.number(1, 2), self.number(1, 2)
         weight = self.filled((out, per_group, *window.pop("kernel_size")))
         bias = self.filled((out,)) if self.boolean() else None
-        return self.case(self.images(groups * per_group), weight, bias, groups=groups, **window)
+        if groups > 1 or self.boolean():
+            window["groups"] = groups
+        return self._images(self.images(groups * per_group), weight, bias, **window)
 
     def pooled(self, distinct: bool) -> Case:
         """Images and a window to pool over."""
         shape = (1, self.number(1, 2), self.number(4, 5), self.number(4, 5))
         x = self.ranked(shape) if distinct else self.filled(shape)
-        kernel = self.number(2, 3)
-        return self.case(
-            x, kernel_size=kernel, stride=self.sampled([None, 1]), padding=self.number(0, 1)
-        )
+        kernel = self.sampled([2, 3, (2, 3)])
+        given = self.optional(stride=self.sampled([None, 1, (2, 1)]), padding=self.number(0, 1))
+        return self._images(x, kernel_size=kernel, **given)
