@@ -113,7 +113,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any 
 def pool(
     x: Any, kernel_size: Any, how: Any, border: float, stride: Any = None, padding: int = 0
 ) -> Any:
-    p = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    (ph, pw) = pair(padding)
+    p = ((0, 0), (0, 0), (ph, ph), (pw, pw))
     w = windows(np.pad(x, p, constant_values=border), kernel_size, stride or kernel_size, 0)
     return how(w, axis=(2, 3))
 
@@ -126,7 +127,7 @@ def index_add(x: Any, i: Any, axis: int, size: int) -> Any:
     return np.moveaxis(out, 0, axis)
 
 
-def scatter_add(x: Any, i: Any, source: Any, axis: int) -> Any:
+def scatter_add(x: Any, i: Any, source: Any, axis: int = -1) -> Any:
     out = np.array(x)
     for place in np.ndindex(i.shape):
         to = list(place)
@@ -148,8 +149,15 @@ def keeps(f: Callable[..., Any]) -> Oracle:
 
 
 def one(f: Callable[[float], float]) -> Oracle:
-    """A function of the math module, element by element."""
-    return lambda x: np.vectorize(f, otypes=[float])(x) if x.size else x * 1.0
+    """A function of the math module, element by element; what is too large for it is infinite."""
+
+    def at(v: float) -> float:
+        try:
+            return f(v)
+        except OverflowError:
+            return math.inf
+
+    return lambda x: np.vectorize(at, otypes=[float])(x) if x.size else x * 1.0
 
 
 ORACLES: dict[str, Oracle] = {
@@ -213,7 +221,7 @@ ORACLES: dict[str, Oracle] = {
     ),
     "unslice": unslice,
     "pad": lambda x, widths, value=0.0: np.pad(x, widths, constant_values=value) if x.ndim else x,
-    "concat": lambda *xs, axis: np.concatenate(xs, axis),
+    "concat": lambda *xs, axis=0: np.concatenate(xs, axis),
     "tril": lambda x, k=0: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] <= k),
     "triu": lambda x, k=0: x * (np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None] >= k),
     "sum": keeps(np.sum),
@@ -224,9 +232,7 @@ ORACLES: dict[str, Oracle] = {
     "max": keeps(np.max),
     "min": keeps(np.min),
     "prod": keeps(np.prod),
-    "logsumexp": lambda x, axis=None, keepdims=False: np.log(
-        np.exp(x).sum(axis, keepdims=keepdims)
-    ),
+    "logsumexp": lambda x, **kw: special.logsumexp(x, **kw) if x.ndim else x,
     "cumulative_sum": lambda x, axis=-1: np.cumsum(x, axis),
     "argmax": keeps(np.argmax),
     "argmin": keeps(np.argmin),
@@ -251,9 +257,9 @@ ORACLES: dict[str, Oracle] = {
     "max_pool2d": lambda x, **kw: pool(x, how=np.max, border=-np.inf, **kw),
     "avg_pool2d": lambda x, **kw: pool(x, how=np.mean, border=0.0, **kw),
     "filled": lambda x, shape, value: np.full(shape, value),
-    "take": lambda x, i, axis: np.take(x, i, axis),
+    "take": lambda x, i, axis=0: np.take(x, i, axis),
     "index_add": index_add,
-    "gather": lambda x, i, axis: np.take_along_axis(x, i, axis),
+    "gather": lambda x, i, axis=-1: np.take_along_axis(x, i, axis),
     "scatter_add": scatter_add,
     "one_hot": lambda i, num_classes, dtype: np.eye(num_classes)[i],
     "argsort": lambda x, axis=-1, descending=False: np.argsort(
@@ -269,8 +275,9 @@ ORACLES: dict[str, Oracle] = {
 @of_ops(25, when=lambda op: op.name in ORACLES)
 def forward_oracle(op: Op, d: Drawer) -> None:
     """The value equals that of an independent formula."""
-    case = case_of(op, d)
-    y = call(op, case).numpy()
-    want = np.asarray(ORACLES[op.name](*case.inputs, **case.params))
+    case = case_of(op, d.of(d.sampled(["normal", "normal", "ties", "extreme"])))
+    with np.errstate(all="ignore"):
+        y = call(op, case).numpy()
+        want = np.asarray(ORACLES[op.name](*case.inputs, **case.params))
     assert y.shape == want.shape, f"{op.name}: shape {y.shape}; required: {want.shape}"
     np.testing.assert_allclose(y, want, rtol=1e-12, atol=1e-13, err_msg=op.name)

@@ -111,7 +111,7 @@ class Values:
     def _extreme(self, values: Any, low: float, high: float, rng: np.random.Generator) -> Any:
         if low >= 0:
             return values  # only symmetric domains have room
-        factor = self.sampled([1.0, 1e2, 1e4])
+        factor = self.sampled([1.0, 2.0, 1e2, 1e4])
         zeros = rng.choice([0.0, -0.0, 1.0, 1.0], values.shape)
         return values * (factor if low == -high else 1.0) * zeros
 

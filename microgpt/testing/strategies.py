@@ -136,7 +136,8 @@ class Drawer(Values):
             sides = list(shape)
             sides[axis] = self.number(0, 3)
             arrays.append(self.filled(tuple(sides)))
-        return self.case(*arrays, axis=axis, call=lambda f, *xs, **kw: f(list(xs), **kw))
+        given = {} if axis == 0 and self.boolean() else {"axis": axis}
+        return self.case(*arrays, **given, call=lambda f, *xs, **kw: f(list(xs), **kw))
 
     def matrix_with_k(self) -> Case:
         """Matrices and the number of a diagonal."""
@@ -152,7 +153,8 @@ class Drawer(Values):
         """An array, and indices along one axis; they repeat."""
         shape = self.shape(1, 3, 1)
         axis = self.axis(len(shape))
-        return self.case(self.filled(shape), self.indices(self.shape(0, 2), shape[axis]), axis=axis)
+        given = {} if len(shape) == 1 and self.boolean() else {"axis": axis}
+        return self.case(self.filled(shape), self.indices(self.shape(0, 2), shape[axis]), **given)
 
     def index_added(self) -> Case:
         """An array that `take` may have given, and its indices."""
@@ -165,10 +167,11 @@ class Drawer(Values):
     def gathered(self) -> Case:
         """An array, and one index per element along an axis."""
         shape = self.shape(1, 3, 1)
-        axis = self.axis(len(shape))
+        given = self.optional(axis=self.axis(len(shape)))
+        axis = given.get("axis", -1)
         places = list(shape)
         places[axis] = self.number(0, 4)
-        return self.case(self.filled(shape), self.indices(tuple(places), shape[axis]), axis=axis)
+        return self.case(self.filled(shape), self.indices(tuple(places), shape[axis]), **given)
 
     def scattered(self) -> Case:
         """An array, indices, and what is added there."""
@@ -279,5 +282,7 @@ class Drawer(Values):
         shape = (1, self.number(1, 2), self.number(4, 5), self.number(4, 5))
         x = self.ranked(shape) if distinct else self.filled(shape)
         kernel = self.sampled([2, 3, (2, 3)])
-        given = self.optional(stride=self.sampled([None, 1, (2, 1)]), padding=self.number(0, 1))
+        given = self.optional(
+            stride=self.sampled([None, 1, (2, 1)]), padding=self.sampled([0, 1, (1, 0), (0, 1)])
+        )
         return self._images(x, kernel_size=kernel, **given)
