@@ -136,7 +136,9 @@ def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float) -> Any:
     scores = matmul(q, mv.matrix_transpose(k)) * scale
     if causal:
         n, m = q.shape[-2], k.shape[-2]
-        seen = np.tril(np.ones((n, m), dtype=bool), m - n)
+        seen: Any = np.tril(np.ones((n, m), dtype=bool), m - n)
+        if not isinstance(scores, TensorBase):  # raw arrays do not mix with NumPy's
+            seen = registry.backend_of(scores).asarray(seen, None, None)
         scores = el.where(seen, scores, -math.inf)
     if mask is not None:
         boolean = el.numpy_dtype(mask.dtype).kind == "b"
