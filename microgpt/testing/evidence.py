@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.errors import InputError
-from microgpt.testing.report import GradReport, function_text, input_code
+from microgpt.testing.report import GradReport, function_text, input_code, kwargs_text
 
 SCRIPT = '''"""A gradient check that failed. Run it with: python {file}
 
@@ -72,7 +72,7 @@ def _script(report: GradReport, file: str) -> str:
     subject, settings = report.subject, report.settings
     arguments = [function_text(subject.function)]
     arguments += [_complete(x) for x in subject.inputs]
-    arguments += [f"wrt={list(subject.wrt)}", f"kwargs={subject.kwargs!r}"]
+    arguments += [f"wrt={list(subject.wrt)}", f"kwargs={kwargs_text(subject.kwargs)}"]
     arguments += [f"order={settings.order}", f"seed={settings.seed}"]
     return SCRIPT.format(
         file=file,

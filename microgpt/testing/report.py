@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import microgpt
 from microgpt.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def function_text(function: Any) -> str:
     op = getattr(function, "op", None)
     name = getattr(function, "__name__", type(function).__name__)
     if op is not None and str(getattr(function, "__module__", "")).startswith("microgpt."):
-        return f"mg.{op.name}"
+        public = getattr(microgpt, op.name, None) is function
+        return f"mg.{op.name}" if public else f"mg.ops.by_name({op.name!r}).function"
     return name if name.isidentifier() else "function"
 
 
@@ -170,6 +172,11 @@ def input_code(x: Any) -> str:
     return f"np.repeat({code}, 2, axis=-1)[..., ::2]"
 
 
+def kwargs_text(kwargs: dict[str, Any]) -> str:
+    """Code for further arguments."""
+    return "{" + ", ".join(f"{k!r}: {input_code(v)}" for k, v in kwargs.items()) + "}"
+
+
 def repeat_line(report: GradReport) -> str:
     """One line of code that repeats the check."""
     subject, settings = report.subject, report.settings
@@ -177,7 +184,7 @@ def repeat_line(report: GradReport) -> str:
     if tuple(subject.wrt) != tuple(range(len(subject.inputs))):
         parts.append(f"wrt={list(subject.wrt)}")
     if subject.kwargs:
-        parts.append(f"kwargs={subject.kwargs!r}")
+        parts.append(f"kwargs={kwargs_text(subject.kwargs)}")
     if settings.order != 1:
         parts.append(f"order={settings.order}")
     if settings.seed:

@@ -134,7 +134,7 @@ class Drawer(Values):
         arrays = []
         for _ in range(self.number(1, 3)):
             sides = list(shape)
-            sides[axis] = self.number(0, 3)
+            sides[axis] = self.sampled([shape[axis], self.number(0, 3)])
             arrays.append(self.filled(tuple(sides)))
         given = {} if axis == 0 and self.boolean() else {"axis": axis}
         return self.case(*arrays, **given, call=lambda f, *xs, **kw: f(list(xs), **kw))
