@@ -207,3 +207,45 @@ def test_creation_follows_the_array_api() -> None:
 def test_a_normalised_shape_in_the_place_of_the_weight_is_refused() -> None:
     with pytest.raises(mg.errors.ShapeError, match=r"must have shape \(3,\).*got 3, which is no"):
         mg.layer_norm(mg.ones((2, 3)), 3)
+
+
+def test_broadcasting_to_many_elements() -> None:
+    # Beyond some size the NumPy kernel returns a view that repeats its elements.
+    x = mg.tensor(np.arange(300.0), requires_grad=True)
+    y = mg.broadcast_to(x, (300, 300))
+    np.testing.assert_array_equal(y.numpy(), np.broadcast_to(np.arange(300.0), (300, 300)))
+    weights = np.random.default_rng(0).normal(size=(300, 300))
+    (mg.exp(y * 0.01) * weights).sum().backward()
+    want = 0.01 * np.exp(np.arange(300.0) * 0.01) * weights.sum(0)
+    np.testing.assert_allclose(x.grad.numpy(), want, rtol=1e-10)  # type: ignore[union-attr]
+
+
+def test_kernels_are_given_shapes_without_blanks() -> None:
+    given_shapes = []
+
+    class Watch:
+        @mg.hookimpl(tryfirst=True)
+        def microgpt_kernel(self, backend: str, op: str) -> Any:
+            if (backend, op) != ("numpy", "reshape"):
+                return None
+
+            def reshape(x: Any, *, shape: Any) -> Any:
+                given_shapes.append(shape)
+                return np.reshape(x, shape)
+
+            return reshape
+
+    with mg.plugged(Watch()):
+        for shape in ((-1,), (3, -1), (-1, 2, 2), (12,)):
+            mg.reshape(mg.zeros((3, 4)), shape)
+        mg.reshape(mg.zeros((0, 4)), (-1, 4))
+    assert given_shapes == [(12,), (3, 4), (3, 2, 2), (12,), (0, 4)]
+
+
+def test_a_variance_without_degrees_of_freedom_is_nan() -> None:
+    x = mg.tensor([[1.0, 2.0]])
+    with np.errstate(all="ignore"):
+        for found in (mg.var(x, axis=0, correction=1), mg.var(x, correction=2.0, keepdims=True)):
+            assert np.isnan(found.numpy()).all()
+        assert np.isnan(mg.var(mg.zeros((0, 3)), axis=0).numpy()).tolist() == [True] * 3
+    assert mg.var(x, axis=1, correction=1).tolist() == [0.5]

@@ -51,7 +51,11 @@ class Drawer(Values):
             powers = self.filled(exponent, -2.0, 2.5)
             if self.boolean():
                 powers = np.asarray(np.round(powers))
-            return self.case(self.filled(base, 0.3, 2.5), powers)
+            bases = self.filled(base, 0.3, 2.5)
+            if self.number(0, 3) == 0:  # at 0, powers are smooth if they are high
+                bases = np.where(self.rng().random(base) < 0.3, 0.0, bases)
+                powers = np.full(exponent, 5.0)
+            return self.case(bases, powers)
         power = self.number(-2, 4)
         base = self.array(poles=(0.0,) if power < 0 else (), margin=0.3)
         if power >= 0 and base.size and self.boolean():

@@ -3,6 +3,7 @@
 from microgpt.testing.properties import attention as attention
 from microgpt.testing.properties import behaviour as behaviour
 from microgpt.testing.properties import gradients as gradients
+from microgpt.testing.properties import inputs as inputs
 from microgpt.testing.properties import layers as layers
 from microgpt.testing.properties import networks as networks
 from microgpt.testing.properties import optimizers as optimizers

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 import microgpt as mg
+from microgpt.hooks import hookimpl
 from microgpt.ops.table import Op
-from microgpt.plugins import registry
+from microgpt.plugins import plugged, registry
 from microgpt.testing.cases import Case
 from microgpt.testing.gradcheck import gradcheck
 from microgpt.testing.properties.base import of_ops
@@ -161,6 +162,31 @@ def fused_equals_body(op: Op, d: Drawer) -> None:
     same(y, want, f"{op.name} by its kernel and by its definition", rtol=1e-12)
     for i, a, b in zip(case.floats(), grads, wanted, strict=True):
         same(a, b, f"{op.name}: gradient {i} by kernel and by definition", rtol=1e-10)
+
+
+class _Replacement:
+    """A plugin whose kernel for one op does what the kernel before it did."""
+
+    def __init__(self, op: str) -> None:
+        self.op = op
+        self.kernel: Any = registry.kernel("numpy", op)
+
+    @hookimpl(tryfirst=True)
+    def microgpt_kernel(self, backend: str, op: str) -> Any:
+        """The kernel of old, by the hand of another plugin."""
+        return self.kernel if (backend, op) == ("numpy", self.op) else None
+
+
+@of_ops(when=lambda op: op.saving is not None and op.saving[np.ndarray] is not None, share=0.3)
+def another_forward_kernel(op: Op, d: Drawer) -> None:
+    """A gradient kernel is right too where another plugin computes the forward pass."""
+    case = case_of(op, d)
+    y, grads = run(op, case)
+    with plugged(_Replacement(op.name)):
+        other, others = run(op, case)
+    same(other, y, f"{op.name} by another plugin", rtol=1e-13)
+    for i, a, b in zip(case.floats(), others, grads, strict=True):
+        same(a, b, f"{op.name}: gradient {i} where another plugin computed the output")
 
 
 @contextmanager
