@@ -45,6 +45,10 @@ class ArrayAPIBackend(Backend):
         namespace: for example `array_api_strict`, or `array_api_compat.torch`.
         name: what people write in their configuration; by default the last part of the module's.
         array_type: the class of its arrays; by default that of ``namespace.asarray(0.0)``.
+        device: a device of the library, where all arrays are made; by default its default one,
+            which is called "cpu" here.
+        to_numpy: copies an array into a NumPy array, by default `numpy.asarray`. Libraries with
+            devices of their own need one, for example `cupy.asnumpy`.
 
     Raises:
         BackendError: if its arrays are NumPy's, which the backend 'numpy' computes.
@@ -61,10 +65,18 @@ class ArrayAPIBackend(Backend):
     """
 
     def __init__(
-        self, namespace: ModuleType | Any, name: str | None = None, array_type: type | None = None
+        self,
+        namespace: ModuleType | Any,
+        name: str | None = None,
+        array_type: type | None = None,
+        *,
+        device: Any = None,
+        to_numpy: Callable[[Any], np.ndarray] = np.asarray,
     ) -> None:
         self.namespace = namespace
         self.name = name or namespace.__name__.rpartition(".")[2]
+        self.place = {} if device is None else {"device": device}
+        self._host_copy = to_numpy
         self.array_types = (array_type or type(namespace.asarray(0.0)),)
         if self.array_types[0].__module__ == "numpy":
             raise BackendError(
@@ -85,17 +97,18 @@ class ArrayAPIBackend(Backend):
             raise BackendError(
                 f"backend '{self.name}' has no dtype {name}; it has {', '.join(self.dtypes)}"
             )
-        return self.namespace.asarray(host, dtype=getattr(self.namespace, name), copy=True)
+        kind = getattr(self.namespace, name)
+        return self.namespace.asarray(host, dtype=kind, copy=True, **self.place)
 
     def to_numpy(self, array: Any) -> np.ndarray:
-        return np.asarray(array)
+        return np.asarray(self._host_copy(array))
 
     def dtype(self, array: Any) -> np.dtype:
         return np.dtype(str(array.dtype).rpartition(".")[2])
 
     def devices(self) -> Sequence[str]:
-        """The host's memory; other devices of the library are not used."""
-        return ("cpu",)
+        """The one device on which this backend makes its arrays."""
+        return (str(self.place.get("device", "cpu")),)
 
     def versions(self) -> dict[str, str]:
         library = getattr(self.namespace, "__version__", "unknown version")
@@ -148,8 +161,8 @@ class _Kernels:
             if not name.startswith("_") and name != "table"
         }
         registry.backend("numpy")  # loads its plugin, which serves the rest
-        rest = {name: self._on_host(name) for name in HOST}
-        return rest | own
+        absent = [name for name in SAME if name not in own]  # in an older version of the standard
+        return {name: self._on_host(name) for name in (*HOST, *absent)} | own
 
     def _on_host(self, op: str) -> Callable[..., Any]:
         def on_host(*inputs: Any, **params: Any) -> Any:
@@ -192,7 +205,7 @@ class _Kernels:
         return self.xp.maximum(x, self.xp.zeros_like(x))
 
     def filled(self, x: Any, *, shape: tuple[int, ...], value: float) -> Any:
-        return self.xp.full(shape, value, dtype=x.dtype)
+        return self.xp.full(shape, value, dtype=x.dtype, **self.backend.place)
 
     def logical_and(self, a: Any, b: Any) -> Any:
         return self.xp.logical_and(self._truth(a), self._truth(b))
@@ -215,9 +228,12 @@ class _Kernels:
         return self.xp.concat(xs, axis=axis)
 
     # ---- reductions ----------------------------------------------------------------------------
-    # NumPy sums float32 in float32 and small integers in int64; so does the standard.
+    # NumPy sums float32 in float32 and small integers in int64; so does the standard. It does not
+    # say what the sum of booleans is: here their number, as everywhere in microgpt.
 
     def sum(self, x: Any, *, axis: Any, keepdims: bool) -> Any:
+        if x.dtype == self.xp.bool:
+            x = self.xp.astype(x, self.xp.int64)
         return self.xp.sum(x, axis=axis, keepdims=keepdims)
 
     def prod(self, x: Any, *, axis: Any, keepdims: bool) -> Any:

@@ -7,6 +7,7 @@ as memory allows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush, heapreplace
 from operator import attrgetter
@@ -439,7 +440,7 @@ def _edge_of(tensor: TensorBase, purpose: str) -> Node:
 def _seed(tensor: TensorBase, gradient: TensorBase | None) -> TensorBase:
     shape = tuple(tensor._data.shape)
     if gradient is None:
-        if shape != () and tensor._data.size != 1:
+        if math.prod(shape) != 1:
             raise ShapeError(
                 f"backward() without an argument needs an output of one element; got shape "
                 f"{shape}; reduce it first (loss.sum(), loss.mean()) or pass the gradient of "

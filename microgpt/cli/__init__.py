@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (by default those of the process).
 
     Returns:
-        The exit status: 0, 1 if `doctor` found that the base does not work, 2 after an error.
+        The exit status: 0, 1 if `doctor` found that the base does not work, `check` that a
+        backend is not right or `bisect` that two part, 2 after an error.
 
     Example:
         >>> from microgpt.cli import main
@@ -29,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ...
         0
     """
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # What stands behind -- is for the script that `bisect` runs.
+    end = given.index("--") if "bisect" in given and "--" in given else len(given)
+    options = _parser().parse_args(given[:end])
+    options.arguments = given[end + 1 :]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # formulas must not fail where output is ASCII only
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
@@ -92,6 +97,31 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("name", nargs="?", metavar="NAME", help="everything about one op")
     table.add_argument("--markdown", action="store_true", help="the reference table, as Markdown")
     command("config", "show the settings in effect and where each comes from", _config)
+    judge = command("check", "check that a backend computes every op and gradient rightly", _check)
+    judge.add_argument("--backend", metavar="NAME", help="by default the configured one")
+    judge.add_argument("--examples", metavar="N", type=int, default=20, help="inputs per op (20)")
+    judge.add_argument("--json", metavar="FILE", help="write everything that was found there")
+    judge.add_argument(
+        "--tier", metavar="N", type=int, nargs="+", action="extend", help="only these tiers"
+    )
+    both = command(
+        "bisect", "run a script on two backends, find the first op that differs", _bisect
+    )
+    both.add_argument("script", metavar="SCRIPT", help="its own arguments come last, behind --")
+    both.add_argument("--backends", metavar="A,B", required=True, help="numpy,opencl for instance")
+    both.add_argument("--seed", metavar="N", type=int, help="the setting 'seed' while it runs")
+    both.add_argument(
+        "--rtol", metavar="R", type=float, help="allow this share of a result's largest element"
+    )
+    hall = command("museum", "look at bugs that people make, and let the checks find them", _museum)
+    hall.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "ask", "show", "run"),
+        default="list",
+        help="by default list",
+    )
+    hall.add_argument("number", nargs="?", type=int, metavar="NUMBER", help="of a bug, 1 to 60")
     return parser
 
 
@@ -140,6 +170,24 @@ def _config(_: argparse.Namespace) -> int:
         "microgpt.toml or [tool.microgpt] of a pyproject.toml in this folder or above, the default."
     )
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from microgpt.cli.check import check
+
+    return check(options.backend, options.examples, options.json, options.tier)
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from microgpt.cli.bisect import bisect
+
+    return bisect(options.script, options.backends, options.arguments, options.seed, options.rtol)
+
+
+def _museum(options: argparse.Namespace) -> int:
+    from microgpt.cli.museum import visit
+
+    return visit(options.action, options.number)
 
 
 def _value(value: Any) -> str:

@@ -56,6 +56,7 @@ _unfold = primitive(
     ),
     reads=("",),
     doc="all windows of an image as columns",
+    accuracy="exact",
     domain=lambda d: d.windows(),
 )  # fmt: skip
 _fold = primitive(
@@ -67,6 +68,7 @@ _fold = primitive(
     ),
     reads=("",),
     doc="columns added back to the places their windows came from",
+    accuracy="reduction",
     domain=lambda d: d.folded(),
 )  # fmt: skip
 
@@ -139,7 +141,7 @@ def _image(name: str, x: Any) -> None:
         )
 
 
-@fused(arity=3, domain=lambda d: d.convolution())
+@fused(arity=3, domain=lambda d: d.convolution(), accuracy="reduction")
 def _conv2d(
     x: Any,
     weight: Any,
@@ -210,7 +212,7 @@ def _pool_columns(x: Any, kernel: Pair, stride: Pair, padding: Pair, value: floa
     return _unfold(flat, kernel=kernel, stride=stride, padding=(0, 0), dilation=(1, 1))
 
 
-@fused(domain=lambda d: d.pooled(distinct=True), kinks="share")
+@fused(domain=lambda d: d.pooled(distinct=True), kinks="share", accuracy="exact")
 def _max_pool2d(
     x: Any, kernel: Pair = (2, 2), stride: Pair = (2, 2), padding: Pair = (0, 0)
 ) -> Any:
@@ -220,7 +222,7 @@ def _max_pool2d(
     return mv.reshape(rd.max(columns, axis=1), (x.shape[0], x.shape[1], height, width))
 
 
-@fused(domain=lambda d: d.pooled(distinct=False))
+@fused(domain=lambda d: d.pooled(distinct=False), accuracy="reduction")
 def _avg_pool2d(
     x: Any, kernel: Pair = (2, 2), stride: Pair = (2, 2), padding: Pair = (0, 0)
 ) -> Any:

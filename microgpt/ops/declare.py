@@ -27,6 +27,7 @@ def primitive(
     index_inputs: tuple[int, ...] = (),
     kinks: Kinks = None,
     jumps: bool = False,
+    accuracy: str = "",
 ) -> Any:
     """Declare a differentiable operation.
 
@@ -56,6 +57,7 @@ def primitive(
         kinks: points where the gradient is a convention, with the slope there: ``{0.0: 0.0}``;
             or "share" if equal inputs share the gradient. Tests hold the op to it.
         jumps: whether the value itself jumps at these points.
+        accuracy: how exact kernels must be: "exact", "ulp", "reduction" or "composite" (see `Op`).
 
     Raises:
         PluginError: if there is neither vjp nor `nondifferentiable`, or the name is taken.
@@ -84,6 +86,7 @@ def primitive(
         "index_inputs": index_inputs,
         "kinks": kinks,
         "jumps": jumps,
+        "accuracy": accuracy,
     }
 
     def declare(function: Callable[..., Any] | None, op_name: str, module: str) -> Any:
@@ -122,6 +125,7 @@ def fused(
     index_inputs: tuple[int, ...] = (),
     nondifferentiable: str = "",
     kinks: Kinks = None,
+    accuracy: str = "",
 ) -> Any:
     """Declare an op by its definition in terms of other ops.
 
@@ -141,6 +145,7 @@ def fused(
         return lambda f: fused(
             f, vjp=vjp, reads=reads, doc=doc, arity=arity, domain=domain,
             index_inputs=index_inputs, nondifferentiable=nondifferentiable, kinks=kinks,
+            accuracy=accuracy,
         )  # fmt: skip
     op = Op(
         function.__name__.strip("_"),
@@ -156,6 +161,7 @@ def fused(
         index_inputs=index_inputs,
         nondifferentiable=nondifferentiable,
         kinks=kinks,
+        accuracy=accuracy,
     )
     call = calls.make_bound(op, function)
     op.function = call

@@ -19,6 +19,7 @@ identity = primitive(
     vjp=(lambda g, y, x: g,),
     reads=("",),
     doc="x (a new node with the same value)",
+    accuracy="exact",
     domain=lambda d: d.array(),
 )
 
@@ -27,6 +28,7 @@ _astype = primitive(
     vjp=(lambda g, y, x, dtype: astype(g, x.dtype),),
     reads=("a",),
     doc="x converted to another data type",
+    accuracy="exact",
     domain=lambda d: d.case(d.array(), dtype="float64"),
 )
 
@@ -63,6 +65,7 @@ zeros_like = primitive(
     nondifferentiable="a constant",
     arity=1,
     doc="zeros of the shape and dtype of x",
+    accuracy="exact",
     domain=lambda d: d.array(),
 )
 ones_like = primitive(
@@ -71,6 +74,7 @@ ones_like = primitive(
     nondifferentiable="a constant",
     arity=1,
     doc="ones of the shape and dtype of x",
+    accuracy="exact",
     domain=lambda d: d.array(),
 )
 
@@ -149,6 +153,7 @@ negative = primitive(
     vjp=(lambda g, y, x: -g,),
     reads=("",),
     doc="-x",
+    accuracy="exact",
     domain=lambda d: d.array(),
 )
 abs = primitive(
@@ -158,6 +163,7 @@ abs = primitive(
     reads=("a",),
     doc="|x|; the gradient at 0 is 0",
     kinks={0.0: 0.0},
+    accuracy="exact",
     domain=lambda d: d.array(away_from=(0.0,)),
 )
 sign = primitive(
@@ -168,6 +174,7 @@ sign = primitive(
     doc="-1, 0 or 1",
     kinks={0.0: 0.0},
     jumps=True,
+    accuracy="exact",
     domain=lambda d: d.array(away_from=(0.0,)),
 )
 square = primitive(
@@ -292,6 +299,7 @@ softplus = primitive(
     reads=("a",),
     floats=True,
     doc="log(1 + eˣ), without overflow",
+    accuracy="composite",
     domain=lambda d: d.array(),
 )
 erf = primitive(
@@ -310,6 +318,7 @@ relu = primitive(
     reads=("y",),
     doc="max(x, 0); the gradient at 0 is 0",
     kinks={0.0: 0.0},
+    accuracy="exact",
     domain=lambda d: d.array(away_from=(0.0,)),
 )
 
@@ -326,6 +335,7 @@ maximum = primitive(
     broadcasts=True,
     doc="the larger of a and b; equal ones share the gradient",
     kinks="share",
+    accuracy="exact",
     domain=lambda d: d.apart(2),
 )
 minimum = primitive(
@@ -339,6 +349,7 @@ minimum = primitive(
     broadcasts=True,
     doc="the smaller of a and b; equal ones share the gradient",
     kinks="share",
+    accuracy="exact",
     domain=lambda d: d.apart(2),
 )
 
@@ -359,6 +370,7 @@ _where = primitive(
     broadcasts=True,
     index_inputs=(0,),
     doc="a where the condition holds, else b; nothing leaks from the other branch",
+    accuracy="exact",
     domain=lambda d: d.with_mask(2),
 )
 
@@ -386,6 +398,7 @@ _clip = primitive(
     reads=("a",),
     doc="x limited to [min, max]; the gradient is 0 outside and 1 inside and on the limits",
     kinks=lambda params: {v: 1.0 for v in params.values() if v is not None},
+    accuracy="exact",
     domain=lambda d: d.limited(),
 )
 
@@ -428,6 +441,7 @@ def _predicate(name: str, doc: str, inputs: int = 2) -> Any:
         elementwise=True,
         broadcasts=inputs == 2,
         doc=doc,
+        accuracy="exact",
         domain=lambda d: d.broadcastable(inputs) if inputs > 1 else d.array(),
     )
 
@@ -453,6 +467,7 @@ def _rounding(name: str, doc: str, jump: float) -> Any:
         reads=("",),
         doc=doc + "; the gradient is 0, where it jumps too",
         kinks={jump: 0.0},
+        accuracy="exact",
         jumps=True,
         domain=lambda d: d.array(away_from=(-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2), margin=0.05),
     )

@@ -21,6 +21,7 @@ filled = primitive(
     nondifferentiable="a constant",
     arity=1,
     doc="an array of one value, of the dtype and on the device of x",
+    accuracy="exact",
     domain=lambda d: d.case(d.array(), shape=d.shape(), value=1.5),
 )
 
@@ -33,6 +34,7 @@ _take = primitive(
     reads=("b", ""),
     index_inputs=(1,),
     doc="x[…, indices, …] along axis",
+    accuracy="exact",
     domain=lambda d: d.taken(),
 )
 _index_add = primitive(
@@ -41,6 +43,7 @@ _index_add = primitive(
     reads=("b", ""),
     index_inputs=(1,),
     doc="zeros with x added at indices along axis; repeated indices add up; the adjoint of take",
+    accuracy="reduction",
     domain=lambda d: d.index_added(),
 )
 
@@ -103,6 +106,7 @@ _gather = primitive(
     reads=("b", ""),
     index_inputs=(1,),
     doc="element [i, …] is x[indices[i, …], …], with the index in the place of axis",
+    accuracy="exact",
     domain=lambda d: d.gathered(),
 )
 _scatter_add = primitive(
@@ -115,6 +119,7 @@ _scatter_add = primitive(
     reads=("", "", "b"),
     index_inputs=(1,),
     doc="x with source added at indices along axis; repeated indices add up",
+    accuracy="reduction",
     domain=lambda d: d.scattered(),
 )
 
@@ -172,6 +177,7 @@ _one_hot = primitive(
     nondifferentiable="of integers",
     arity=1,
     doc="1 at the index, 0 elsewhere, along a new last axis",
+    accuracy="exact",
     domain=lambda d: d.case(d.integers(4), num_classes=4, dtype="float64"),
 )
 
@@ -220,6 +226,7 @@ _argsort = primitive(
     nondifferentiable="positions",
     arity=1,
     doc="positions that put x in order along axis; equal ones stay in order",
+    accuracy="exact",
     domain=lambda d: d.along(d.distinct(min_ndim=1), **d.optional(descending=d.boolean())),
 )
 

@@ -30,6 +30,7 @@ _matmul = primitive(
     reads=("b", "a"),
     broadcasts=True,
     doc="matrix product of the last two dimensions; the others broadcast",
+    accuracy="reduction",
     domain=lambda d: d.matrices(),
 )
 

@@ -32,6 +32,7 @@ _reshape = primitive(
     vjp=(lambda g, y, x, shape: _reshape(g, shape=tuple(x.shape)),),
     reads=("",),
     doc="the same elements in another shape",
+    accuracy="exact",
     domain=lambda d: d.reshaped(),
 )
 
@@ -131,6 +132,7 @@ _permute_dims = primitive(
     vjp=(lambda g, y, x, axes: _permute_dims(g, axes=_inverse(axes)),),
     reads=("",),
     doc="dimensions in another order",
+    accuracy="exact",
     domain=lambda d: d.permuted(),
 )
 
@@ -189,6 +191,7 @@ _broadcast_to = primitive(
     vjp=(lambda g, y, x, shape: _sum_to(g, tuple(x.shape)),),
     reads=("",),
     doc="copies along new dimensions and those of length 1",
+    accuracy="exact",
     domain=lambda d: d.broadcast(),
 )
 
@@ -253,6 +256,7 @@ _flip = primitive(
     vjp=(lambda g, y, x, axis: _flip(g, axis=axis),),
     reads=("",),
     doc="elements in reverse order along axis",
+    accuracy="exact",
     domain=lambda d: d.flipped(),
 )
 
@@ -274,6 +278,7 @@ _slice = primitive(
     vjp=(lambda g, y, x, key: _unslice(g, key=key, shape=tuple(x.shape)),),
     reads=("",),
     doc="x[start:stop:step, …]",
+    accuracy="exact",
     domain=lambda d: d.sliced(),
 )
 _unslice = primitive(
@@ -281,6 +286,7 @@ _unslice = primitive(
     vjp=(lambda g, y, x, key, shape: _slice(g, key=key),),
     reads=("",),
     doc="x put back into zeros at [start:stop:step, …], the adjoint of slice",
+    accuracy="exact",
     domain=lambda d: d.unsliced(),
 )
 
@@ -304,6 +310,7 @@ _pad = primitive(
     ),
     reads=("",),
     doc="x with a border of a constant value",
+    accuracy="exact",
     domain=lambda d: d.padded(),
 )
 
@@ -344,6 +351,7 @@ _concat = primitive(
     reads=("",),
     arity=None,
     doc="arrays joined along an axis they have",
+    accuracy="exact",
     domain=lambda d: d.joinable(),
 )
 
@@ -472,7 +480,10 @@ def _triangle(name: str, doc: str) -> Any:
     def rule(g: Any, y: Any, x: Any, k: int) -> Any:
         return call(g, k=k)
 
-    call = primitive(name, vjp=(rule,), reads=("",), doc=doc, domain=lambda d: d.matrix_with_k())
+    call = primitive(
+        name, vjp=(rule,), reads=("",), doc=doc, accuracy="exact",
+        domain=lambda d: d.matrix_with_k(),
+    )  # fmt: skip
     return call
 
 

@@ -25,7 +25,7 @@ def _linear_rule(g: Any, y: Any, x: Any, weight: Any, bias: Any) -> tuple[Any, A
     return matmul(g, weight), matmul(mv.matrix_transpose(rows), inputs), rd.sum(rows, axis=0)
 
 
-@fused(vjp=_linear_rule, reads="ab", arity=3, domain=lambda d: d.linear())
+@fused(vjp=_linear_rule, reads="ab", arity=3, domain=lambda d: d.linear(), accuracy="reduction")
 def _linear(x: Any, weight: Any, bias: Any) -> Any:
     """x · weightᵀ + bias"""
     y = matmul(x, mv.matrix_transpose(weight))

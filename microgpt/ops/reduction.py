@@ -78,6 +78,7 @@ _sum = primitive(
     vjp=(lambda g, y, x, axis, keepdims: spread(g, x, axis, keepdims),),
     reads=("",),
     doc="Σ x along axis",
+    accuracy="reduction",
     domain=lambda d: d.reduction(d.array()),
 )
 
@@ -104,6 +105,7 @@ _mean = primitive(
     reads=("",),
     floats=True,
     doc="Σ x / n along axis",
+    accuracy="reduction",
     domain=lambda d: d.reduction(d.array(min_side=1)),
 )
 
@@ -164,6 +166,7 @@ _max = primitive(
     reads=("ay",),
     doc="largest element along axis; equal ones share the gradient",
     kinks="share",
+    accuracy="exact",
     domain=lambda d: d.reduction(d.distinct()),
 )
 _min = primitive(
@@ -172,6 +175,7 @@ _min = primitive(
     reads=("ay",),
     doc="smallest element along axis; equal ones share the gradient",
     kinks="share",
+    accuracy="exact",
     domain=lambda d: d.reduction(d.distinct()),
 )
 
@@ -321,6 +325,7 @@ _cumulative_sum = primitive(
     ),
     reads=("",),
     doc="running sum along axis",
+    accuracy="reduction",
     domain=lambda d: d.along(d.array(min_ndim=1)),
 )
 
@@ -344,6 +349,7 @@ def _arg(name: str, doc: str) -> Any:
         nondifferentiable="a position",
         arity=1,
         doc=doc,
+        accuracy="exact",
         domain=lambda d: d.position(d.distinct(min_side=1)),
     )
 
@@ -392,6 +398,7 @@ def _truth(name: str, doc: str) -> Any:
         nondifferentiable="true or false",
         arity=1,
         doc=doc,
+        accuracy="exact",
         domain=lambda d: d.reduction(d.array()),
     )
 

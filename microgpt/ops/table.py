@@ -17,6 +17,8 @@ from microgpt.plugins import KernelCache, registry
 Rule = Callable[..., Any]
 Kinks = dict[float, float] | Callable[[dict[str, Any]], dict[float, float]] | str | None
 
+ACCURACIES = ("exact", "ulp", "reduction", "composite")
+
 TABLE: dict[str, Op] = {}
 """Every op by name, in the order of declaration."""
 
@@ -47,6 +49,10 @@ class Op:
             function of the parameters that gives them, or "share" (equal inputs share the
             gradient). Tests check the convention.
         jumps: whether the value jumps at these points, so that no numeric slope exists there.
+        accuracy: how far kernels may be from the exact result: "exact", "ulp" (units in the last
+            place, which a backend may declare), "reduction" (rounding of the terms of a sum) or
+            "composite" (what rounding of inputs and steps explains); by default "ulp" for
+            elementwise ops and "composite" for others.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Op:
         index_inputs: tuple[int, ...] = (),
         kinks: Kinks = None,
         jumps: bool = False,
+        accuracy: str = "",
     ) -> None:
         self.name = name
         self.doc = doc
@@ -82,6 +89,12 @@ class Op:
         self.index_inputs = index_inputs
         self.kinks = kinks
         self.jumps = jumps
+        self.accuracy = accuracy or ("ulp" if elementwise else "composite")
+        if self.accuracy not in ACCURACIES:
+            raise PluginError(
+                f"op '{name}' has the accuracy {accuracy!r}; required: one of "
+                f"{', '.join(ACCURACIES)}"
+            )
         self.reads = self.own_reads = self._checked_reads(reads)
         self.kernels = KernelCache(name, compute)
         self.fast = FusedCache(name) if body else None

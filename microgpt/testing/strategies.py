@@ -140,7 +140,7 @@ class Drawer(Values):
             sides = list(shape)
             sides[axis] = self.sampled([shape[axis], self.number(0, 3)])
             arrays.append(self.filled(tuple(sides)))
-        given = {} if axis == 0 and self.boolean() else {"axis": axis}
+        given: dict[str, Any] = {} if axis == 0 and self.boolean() else {"axis": axis}
         return self.case(*arrays, **given, call=lambda f, *xs, **kw: f(list(xs), **kw))
 
     def matrix_with_k(self) -> Case:
@@ -157,7 +157,7 @@ class Drawer(Values):
         """An array, and indices along one axis; they repeat."""
         shape = self.shape(1, 3, 1)
         axis = self.axis(len(shape))
-        given = {} if len(shape) == 1 and self.boolean() else {"axis": axis}
+        given: dict[str, Any] = {} if len(shape) == 1 and self.boolean() else {"axis": axis}
         return self.case(self.filled(shape), self.indices(self.shape(0, 2), shape[axis]), **given)
 
     def index_added(self) -> Case:

@@ -82,7 +82,7 @@ def gap_between(
 
 def kind_of(call: Call) -> str:
     """Which kind of bound holds."""
-    return judge.COMPOSITE if call.needs else judge.accuracy_of(call.op)
+    return judge.COMPOSITE if call.needs else call.op.accuracy
 
 
 def _bounds(

@@ -11,9 +11,11 @@ T5 gradients of every op. T6 lifetime of memory. T7 the same result every time. 
 of a small transformer, and decoding it token by token.
 
 A backend is judged in float32 (and in float64 where it has it) against results in float64, by
-error bounds that follow from the arithmetic, never by finite differences.
+error bounds that follow from the arithmetic, never by finite differences. Gradient rules are the
+same for all backends, so a wrong rule is not found here: for that there is `mg.testing.gradcheck`.
 """
 
-from microgpt.testing.conformance.kit import Kit, Result, Verdict, check_backend
+from microgpt.testing.conformance.kit import Kit, check_backend
+from microgpt.testing.conformance.verdict import TIERS, Result, Verdict
 
-__all__ = ["Kit", "Result", "Verdict", "check_backend"]
+__all__ = ["TIERS", "Kit", "Result", "Verdict", "check_backend"]

@@ -10,6 +10,7 @@ import numpy as np
 
 import microgpt as mg
 from microgpt.backend import Backend
+from microgpt.testing.conformance.reference import NAME as REFERENCE
 
 VOCABULARY, WIDTH, HEADS, LENGTH = 11, 16, 2, 7
 
@@ -79,7 +80,7 @@ def _step(backend: str, dtype: str) -> tuple[float, dict[str, np.ndarray]]:
 
 
 def _training_step(backend: Backend) -> None:
-    want, exact = _step("numpy", "float64")
+    want, exact = _step(REFERENCE, "float64")
     loss, found = _step(backend.name, "float32")
     assert abs(loss - want) < 1e-5 * abs(want), f"loss {loss}; required: {want}"
     for name, values in exact.items():
