@@ -135,6 +135,13 @@ def test_backward_from_one_element_of_any_shape(backend: ArrayAPIBackend) -> Non
         assert x.grad is not None and x.grad.tolist() == [2.0, 4.0]
 
 
+def test_indices_may_be_lists(backend: ArrayAPIBackend) -> None:
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0]], backend=backend.name)
+    assert mg.take(x, [1, 0], axis=0).tolist() == [[3.0, 4.0], [1.0, 2.0]]
+    assert mg.gather(x, [[1], [0]], axis=1).tolist() == [[2.0], [3.0]]
+    assert x[[1, 1]].tolist() == [[3.0, 4.0], [3.0, 4.0]]
+
+
 def test_numpy_itself_is_refused() -> None:
     with pytest.raises(BackendError, match="arrays of numpy are NumPy's.*the backend 'numpy'"):
         ArrayAPIBackend(np)

@@ -249,3 +249,14 @@ def test_a_variance_without_degrees_of_freedom_is_nan() -> None:
             assert np.isnan(found.numpy()).all()
         assert np.isnan(mg.var(mg.zeros((0, 3)), axis=0).numpy()).tolist() == [True] * 3
     assert mg.var(x, axis=1, correction=1).tolist() == [0.5]
+
+
+def test_a_row_that_is_masked_out_whole_has_no_logsumexp_and_no_gradient() -> None:
+    x = mg.tensor([[-np.inf, -np.inf], [0.0, 1.0]], requires_grad=True)
+    y = mg.logsumexp(x, axis=1)  # a warning would fail the test
+    assert y.tolist()[0] == -np.inf and y.tolist()[1] == pytest.approx(1.3132617)
+    y[1:].sum().backward()
+    assert x.grad is not None and x.grad.tolist()[0] == [0.0, 0.0]
+    z = mg.tensor([-np.inf, -np.inf], requires_grad=True)
+    mg.logsumexp(z).backward()
+    assert z.grad is not None and z.grad.tolist() == [0.0, 0.0]
