@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import math
 import string
 from typing import Any
 
@@ -125,3 +126,22 @@ def test_a_domain_draws_the_same_case_from_the_same_choices() -> None:
 
     collect()
     assert len(seen) == 3
+
+
+def test_gradients_that_do_not_exist_are_nan_not_numbers() -> None:
+    with np.errstate(all="ignore"):
+        x = mg.tensor([math.inf, 0.0], requires_grad=True)
+        mg.logsumexp(x).backward()
+        assert np.isnan(x.grad.numpy()[0]) and x.grad.numpy()[1] == 0.0  # type: ignore[union-attr]
+        b = mg.tensor([3.0, 2.0], requires_grad=True)
+        (mg.tensor([-2.0, 0.0]) ** b).sum().backward()
+        assert np.isnan(b.grad.numpy()[0]) and b.grad.numpy()[1] == 0.0  # type: ignore[union-attr]
+        assert math.isnan(slope(lambda b: mg.pow(-2.0, b), 3.0))
+        v = mg.tensor([3.0, 4.0], requires_grad=True)
+        mg.var(v, correction=3).backward()
+        assert np.isnan(v.grad.numpy()).all()  # type: ignore[union-attr]
+
+
+def test_an_axis_of_a_single_number_is_refused() -> None:
+    with pytest.raises(mg.errors.ShapeError, match="axis 0 of an array without dimensions"):
+        mg.sum(mg.tensor(1.0), axis=0)

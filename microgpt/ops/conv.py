@@ -252,6 +252,8 @@ def max_pool2d(
 ) -> Any:
     """Largest element of every window; `stride` is by default the window.
 
+    Equally large ones share the gradient.
+
     Example:
         >>> import microgpt as mg
         >>> mg.max_pool2d(mg.reshape(mg.arange(4.0), (1, 1, 2, 2)), 2).item()

@@ -130,11 +130,13 @@ def _pow_base(g: Any, y: Any, a: Any, b: Any) -> Any:
 
 
 def _pow_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
-    # At a = 0 the power is constantly 0 for b > 0, whatever the logarithm says.
+    # At a = 0 the power is constantly 0 for b > 0, whatever the logarithm says. For a < 0 there are
+    # powers for whole exponents only, and so no derivative.
     if isinstance(a, (builtins.int, builtins.float)):
-        return g * y * math.log(a) if a > 0 else g * y * 0.0
+        return g * y * (math.log(a) if a > 0 else 0.0 if a == 0 else math.nan)
     positive = greater(a, 0)
-    return g * y * where(positive, log(where(positive, a, 1.0)), 0.0)
+    otherwise = where(less(a, 0), math.nan, a * 0)
+    return g * y * where(positive, log(where(positive, a, 1.0)), otherwise)
 
 
 pow = primitive(

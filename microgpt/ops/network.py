@@ -266,7 +266,8 @@ def cross_entropy(
     Args:
         logits: (classes,), (n, classes) or, as in PyTorch, (n, classes, d1, …).
         target: integer class numbers, of the shape of `logits` without the classes.
-        reduction: 'mean' over the targets that count, 'sum', or 'none' (one loss per target).
+        reduction: 'mean' over the targets that count (0 if none does), 'sum', or 'none' (one loss
+            per target).
         ignore_index: targets of this value do not count.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ def normal_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     for a in axes:
         if not isinstance(a, (int, np.integer)):
             raise InputTypeError(f"{name}: axis must be an int or a tuple of ints; got {axis!r}")
+        if ndim == 0:
+            raise ShapeError(f"{name}: axis {a} of an array without dimensions; required: None")
         if not -ndim <= a < ndim:
             raise ShapeError(
                 f"{name}: axis {a} does not exist in an array of {ndim} dimensions; required: "
@@ -123,7 +126,8 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def _var_rule(g: Any, y: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
-    n = builtins.max(count(x.shape, axis) - correction, 1e-300)
+    n = count(x.shape, axis) - correction
+    n = n if n > 0 else math.nan  # as the value is then
     centred = x - _mean(x, axis=axis, keepdims=True)
     return spread(g, x, axis, keepdims) * centred * (2.0 / n)
 
@@ -291,7 +295,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 def _logsumexp_rule(g: Any, y: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     # x - y is NaN where both are -∞ (all of a row masked out): its softmax counts as 0 there.
     top = _kept(y, x, axis, keepdims)
-    safe = el.where(el.isfinite(top), top, 0.0)
+    safe = el.where(el.equal(top, -math.inf), 0.0, top)
     return spread(g, x, axis, keepdims) * el.exp(x - safe)
 
 

@@ -1,0 +1,1 @@
+"""Other projects' samples and programs as evidence: what is compared, and how."""
