@@ -8,7 +8,7 @@ OUT ?= out
 BENCH ?= scalar ops mlp import
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types bench setup ci python clean
+.PHONY: help demo test lint format types bench mutants setup ci python clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -40,6 +40,9 @@ bench: $(VENV)/.installed-test ## measure the speed; BENCH='scalar ops mlp impor
 	@for what in $(BENCH); do \
 		echo "$(PY) -m benchmarks $$what"; $(PY) -m benchmarks $$what $(ARGS) || exit 1; \
 	done
+
+mutants: $(VENV)/.installed-test ## does the suite notice random mistakes? (300, half an hour)
+	$(PY) -m tests.mutation --workers 2 $(ARGS)
 
 setup: $(VENV)/.installed-dev ## make .venv with everything for working on microgpt
 

@@ -142,6 +142,15 @@ def test_indices_may_be_lists(backend: ArrayAPIBackend) -> None:
     assert x[[1, 1]].tolist() == [[3.0, 4.0], [3.0, 4.0]]
 
 
+def test_causal_attention_of_raw_arrays(backend: ArrayAPIBackend) -> None:
+    values = np.random.default_rng(0).normal(size=(1, 3, 2))
+    x = mg.tensor(values, backend=backend.name)
+    want = mg.scaled_dot_product_attention(x, x, x, causal=True).numpy()
+    found = mg.scaled_dot_product_attention(x._data, x._data, x._data, causal=True)
+    assert isinstance(found, backend.array_types)
+    np.testing.assert_allclose(np.asarray(found), want, rtol=1e-12)
+
+
 def test_numpy_itself_is_refused() -> None:
     with pytest.raises(BackendError, match="arrays of numpy are NumPy's.*the backend 'numpy'"):
         ArrayAPIBackend(np)

@@ -182,4 +182,6 @@ def test_integers_made_of_floats_have_no_gradient() -> None:
     x = mg.tensor([1.7, -1.7], requires_grad=True)
     y = mg.astype(x, "int32")
     assert not y.requires_grad and y.tolist() == [1, -1]
-    assert mg.astype(x, "float64").requires_grad
+    for kind in ("float64", np.float64, float, np.dtype("float64")):
+        y = mg.astype(x, kind)
+        assert y.requires_grad and y.dtype == np.float64

@@ -74,7 +74,12 @@ class Values:
         return tuple([self.side(min_side) for _ in range(ndim)])
 
     def side(self, least: int = 0, most: int = 4) -> int:
-        """The length of a dimension; the first one of the long family is long."""
+        """The length of a dimension; the first one of the long family is long.
+
+        Empty arrays are for the normal family: they have neither ties nor extremes.
+        """
+        if self.family in ("ties", "extreme"):
+            least = max(least, 1)
         if self._long_sides:
             self._long_sides = 0
             return self.sampled(LONG)
@@ -111,7 +116,7 @@ class Values:
     def _extreme(self, values: Any, low: float, high: float, rng: np.random.Generator) -> Any:
         if low >= 0:
             return values  # only symmetric domains have room
-        factor = self.sampled([1.0, 2.0, 1e2, 1e4])
+        factor = self.sampled([1e4, 1e2, 2.0, 1.0])
         zeros = rng.choice([0.0, -0.0, 1.0, 1.0], values.shape)
         return values * (factor if low == -high else 1.0) * zeros
 

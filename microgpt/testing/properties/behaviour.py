@@ -152,7 +152,7 @@ def scalar_engine(op: Op, d: Drawer) -> None:
         same(np.asarray(scalars[i].grad), want, f"{op.name} of scalars: gradient {i}", 1e-13)
 
 
-@of_ops(when=lambda op: op.body is not None)
+@of_ops(when=lambda op: op.body is not None, share=1.0)
 def fused_equals_body(op: Op, d: Drawer) -> None:
     """A fast kernel, and that of its gradient, equal the op's definition in terms of other ops."""
     case = case_of(op, d.of(d.sampled(["normal", "extreme"])))
