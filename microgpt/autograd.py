@@ -185,7 +185,7 @@ def _fitted(op: Op, parents: Sequence[Node | None], grads: Sequence[Any]) -> Pai
     pairs = []
     for parent, grad in zip(parents, grads, strict=True):
         if parent is not None and grad is not None:
-            if grad.shape != parent.shape:
+            if getattr(grad, "shape", None) != parent.shape:
                 grad = _fit(op, grad, parent)
             pairs.append((parent, grad))
     return pairs
@@ -201,8 +201,19 @@ def _joint(node: Node, op: Op, g: Any, y: Any, inputs: list[Any]) -> Sequence[An
             return kernel(g, y, *inputs, needs=needs, **params)
     if op.rules is not None:
         grads = op.rules(g, y, *inputs, **params)  # pyright: ignore[reportCallIssue]
-        return [*grads, *[None] * (len(inputs) - len(grads))]
+        return _one_per_input(op, grads, len(inputs))
     raise GradientError(f"{op.name} was recorded but has no gradient rule on this backend")
+
+
+def _one_per_input(op: Op, grads: Any, count: int) -> list[Any]:
+    """What a joint rule returned, with None for the inputs at the end that it leaves out."""
+    if not isinstance(grads, (tuple, list)) or len(grads) > count:
+        number = f" of {len(grads)}" if isinstance(grads, (tuple, list)) else ""
+        raise GradientError(
+            f"the gradient rule of {op.name} returned a {type(grads).__name__}{number}; required: a "
+            f"tuple with one gradient, or None, for each of its {count} inputs: (g * …,)"
+        )
+    return [*grads, *[None] * (count - len(grads))]
 
 
 def _pull_recorded(node: Node, op: Op, g: Any) -> Pairs:
@@ -231,7 +242,7 @@ def _pull_recorded(node: Node, op: Op, g: Any) -> Pairs:
             ]
         else:
             grads = op.rules(g, y, *inputs, **params)
-            grads = [*grads, *[None] * (len(parents) - len(grads))]
+            grads = _one_per_input(op, grads, len(parents))
         return _fitted(op, parents, grads)
 
 
@@ -260,6 +271,11 @@ def attach(face: type[TensorBase], raw: Any, edge: Node | None = None) -> Any:
 def _fit(op: Op, grad: Any, parent: Node) -> Any:
     """Sum a gradient over the dimensions along which its input was broadcast."""
     shape = parent.shape
+    if not hasattr(grad, "shape"):
+        raise GradientError(
+            f"the gradient rule of {op.name} returned a {type(grad).__name__} for an input of shape "
+            f"{tuple(shape)}; required: an array of this shape (g * 0 + number makes one)"
+        )
     if not op.broadcasts:
         raise ShapeError(
             f"the gradient rule of {op.name} returned shape {tuple(grad.shape)} for an input of "

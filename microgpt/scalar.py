@@ -53,6 +53,8 @@ def _binary(function: Callable[..., Any], reflected: bool = False) -> Any:
         if other.__class__ is Scalar:
             value = kernels[float](self._v, other._v)
         elif isinstance(other, (float, int)):
+            if other.__class__ is not float and other.__class__ is not int:
+                other = float(other)  # np.float64 is a float, but what it makes is not
             value = kernels[float](self._v, other)
         else:
             return NotImplemented

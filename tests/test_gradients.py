@@ -145,3 +145,30 @@ def test_gradients_that_do_not_exist_are_nan_not_numbers() -> None:
 def test_an_axis_of_a_single_number_is_refused() -> None:
     with pytest.raises(mg.errors.ShapeError, match="axis 0 of an array without dimensions"):
         mg.sum(mg.tensor(1.0), axis=0)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda g: g * 3, "returned a ndarray; required: a tuple"),
+        (lambda g: (3.0,), r"returned a float for an input of shape \(2,\)"),
+        (lambda g: (g, g), "returned a tuple of 2; required.*its 1 inputs"),
+        (lambda g: None, "returned a NoneType"),
+    ],
+)
+def test_a_rule_that_returns_no_gradients_is_explained(returned: Any, words: str) -> None:
+    def thrice(x: Any) -> Any:
+        return x * 3.0
+
+    op = mg.primitive(vjp=lambda g, y, x: returned(g))(thrice)
+    mg.ops.TABLE.pop("thrice")
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(mg.errors.GradientError, match=f"rule of thrice {words}"):
+        op(x).sum().backward()
+
+
+def test_numpys_floats_in_scalar_arithmetic_become_pythons() -> None:
+    x = mg.Scalar(1.5)
+    y = x * np.float64(2.0) + np.float64(1.0)
+    y.backward()
+    assert type(y.data) is float and type(x.grad) is float and x.grad == 2.0

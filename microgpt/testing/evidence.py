@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import textwrap
 from pathlib import Path
@@ -11,14 +10,20 @@ from typing import Any
 import numpy as np
 
 from microgpt.errors import InputError
-from microgpt.testing.report import GradReport, function_text, input_code, kwargs_text
+from microgpt.testing.literals import function_text, literal, options
+from microgpt.testing.report import GradReport
+from microgpt.testing.source import Gathered
 
 SCRIPT = '''"""A gradient check that failed. Run it with: python {file}
 
 {text}
 """
 
-import numpy as np
+from __future__ import annotations
+
+import functools  # noqa: F401
+
+import numpy as np  # noqa: F401
 
 import microgpt as mg
 
@@ -36,7 +41,8 @@ raise SystemExit(not report.ok)
 def write_report(report: GradReport, folder: str | Path, name: str | None = None) -> Path:
     """Write a failed check as a small script that repeats it, with a picture if it can be drawn.
 
-    The picture shows the analytic and the numeric derivatives and where they differ; it needs
+    The picture shows the analytic and the numeric derivatives and where they differ, for the
+    inputs that were given (the script has the smallest ones that fail); it needs
     matplotlib (extra: tutorials) and is left out without it, and where the failure is not about
     values.
 
@@ -63,7 +69,7 @@ def write_report(report: GradReport, folder: str | Path, name: str | None = None
     stem = name or f"{''.join(c if c.isalnum() else '_' for c in report.name).strip('_')}-{code}"
     path = folder / f"{stem}.py"
     _write(path, _script(report, path.name).encode())
-    if report.failures[0].rows:
+    if (report.before or report.failures[0]).rows:
         _draw(report, path.with_suffix(".png"))
     return path
 
@@ -71,41 +77,29 @@ def write_report(report: GradReport, folder: str | Path, name: str | None = None
 def _script(report: GradReport, file: str) -> str:
     subject, settings = report.subject, report.settings
     arguments = [function_text(subject.function)]
-    arguments += [_complete(x) for x in subject.inputs]
-    arguments += [f"wrt={list(subject.wrt)}", f"kwargs={kwargs_text(subject.kwargs)}"]
-    arguments += [f"order={settings.order}", f"seed={settings.seed}"]
+    arguments += [literal(x) for x in subject.inputs] + options(subject, settings)
+    text = str(report).replace("\\", "\\\\").replace('"""', "'''")
     return SCRIPT.format(
         file=file,
-        text=textwrap.indent(str(report), "    ").replace('"""', "'''").replace("\\", "\\\\"),
+        text=textwrap.indent(text, "    "),
         function=_definition(subject.function),
         arguments=textwrap.indent(",\n".join(arguments) + ",", "    "),
     )
 
 
-def _complete(x: Any) -> str:
-    """Code for an input of any size."""
-    if isinstance(x, np.ndarray) and x.size > 64:
-        return f"np.array({x.reshape(-1).tolist()!r}, dtype='{x.dtype}').reshape({x.shape})"
-    return input_code(x)
-
-
 def _definition(function: Any) -> str:
-    """Code that defines the function, as far as it can be found."""
+    """Code that defines the function, or says what has to be added to do so."""
     text = function_text(function)
     if text.startswith("mg."):
         return f"# {text} is an op of microgpt."
-    target = function
-    op = getattr(function, "op", None)
-    if op is not None and op.compute is not None:
-        target = op.compute
-    try:
-        source = textwrap.dedent(inspect.getsource(target)).rstrip()
-    except (OSError, TypeError):
-        return f"# The source of {text} was not found: import or paste it here."
-    if source.startswith(("def ", "@", "class ")):
-        return f"# Import or paste here whatever it uses beyond its arguments.\n{source}"
-    lines = textwrap.indent(source, "#   ", lambda _: True)
-    return f"# Define {text} here. It comes from:\n{lines}"
+    gathered = Gathered()
+    gathered.function(function)
+    if not gathered.missing:
+        return "\n\n".join(gathered.lines)
+    needs = "; ".join(f"{name} ({what})" for name, what in gathered.missing.items())
+    ask = f"Define or import here, then delete these lines: {needs}"
+    stop = f"raise SystemExit(\n    {ask!r}\n)"
+    return "\n\n".join([stop, *gathered.lines])
 
 
 def _draw(report: GradReport, path: Path) -> None:
@@ -113,7 +107,8 @@ def _draw(report: GradReport, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         return
-    rows = report.failures[0].rows
+    # The inputs given say more than the smallest ones that fail.
+    rows = (report.before or report.failures[0]).rows
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     values, errors = figure.subplots(2, 1, sharex=True)
     place = np.arange(len(rows))
@@ -126,6 +121,7 @@ def _draw(report: GradReport, path: Path) -> None:
     errors.bar(place, shares, color=colours)
     errors.axhline(1.0, color="black", linewidth=0.8)
     errors.set_yscale("log")
+    errors.set_xlim(-0.6, max(len(rows), 6) - 0.4)
     errors.set_ylabel("error / tolerance")
     errors.set_xlabel("element of the input, flattened")
     errors.set_xticks(place[:: max(1, len(rows) // 12)])

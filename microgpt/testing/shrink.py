@@ -23,7 +23,8 @@ def smaller(subject: Subject, settings: Settings, report: GradReport) -> GradRep
     """The report of the smallest failing inputs that can be found from those of `report`."""
     from microgpt.testing.gradcheck import examine
 
-    code = report.failures[0].code
+    before, kind = report.failures[0], type(report.cause)
+    code = before.code
     end = perf_counter() + SECONDS
     progress = True
     while progress and perf_counter() < end:
@@ -36,9 +37,10 @@ def smaller(subject: Subject, settings: Settings, report: GradReport) -> GradRep
                     found = examine(subject.moved(inputs), settings)
             except Exception:  # the function does not accept such inputs
                 continue
-            if found.failures and found.failures[0].code == code:
+            alike = found.failures and found.failures[0].code == code
+            if alike and type(found.cause) is kind:
                 subject, report, progress = found.subject, found, True
-                report.shrunk = True
+                report.shrunk, report.before = True, before
                 break
     return report
 
@@ -77,11 +79,20 @@ def _candidates(inputs: list[Any], wrt: list[int]) -> Iterator[list[Any]]:
     for i in wrt:
         x = arrays.get(i)
         if x is None:
+            yield from _rounder(inputs, i)
             continue
         for simple in (np.zeros_like(x), np.ones_like(x), np.round(x), np.round(x, 1)):
             better = _complexity(simple) < _complexity(x)
             if better:
                 yield replaced(**{f"x{i}": simple})
+
+
+def _rounder(inputs: list[Any], i: int) -> Iterator[list[Any]]:
+    """Inputs with a shorter number at `i`."""
+    x = float(inputs[i])
+    for simple in (0.0, 1.0, float(round(x)), round(x, 1)):
+        if _complexity(np.asarray(simple)) < _complexity(np.asarray(x)):
+            yield [*inputs[:i], type(inputs[i])(simple), *inputs[i + 1 :]]
 
 
 def _complexity(x: np.ndarray) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class Pass:
     """What was changed on the way."""
     aliased: list[int]
     """Positions in `gradients` of those that share memory with an input or the output."""
+    trouble: Exception | None = None
+    """What the second pass raised although the first did not."""
 
 
 class Subject:
@@ -50,19 +53,27 @@ class Subject:
         self,
         function: Callable[..., Any],
         inputs: Sequence[Any],
-        wrt: Sequence[int] | None,
+        wrt: Sequence[int] | int | None,
         kwargs: dict[str, Any],
+        backend: str | None = None,
     ) -> None:
-        self.function, self.kwargs = function, kwargs
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.function, self.kwargs, self.backend = function, kwargs, backend
+        self.name = name_of(function)
         self.inputs = list(inputs)
-        self.scalars = any(isinstance(x, (Scalar, float)) for x in inputs)
-        floats = [i for i, x in enumerate(inputs) if _is_float(x)]
-        self.wrt = floats if wrt is None else list(wrt)
+        arrays = any(isinstance(x, (np.ndarray, Tensor)) for x in inputs)
+        self.scalars = not arrays and any(isinstance(x, (Scalar, float)) for x in inputs)
+        # Beside arrays a plain number is a parameter, unless it is asked for.
+        floats = [
+            i for i, x in enumerate(inputs)
+            if _is_float(x) and not (arrays and isinstance(x, (Scalar, float)))
+        ]  # fmt: skip
+        self.wrt = floats if wrt is None else [wrt] if isinstance(wrt, int) else list(wrt)
         if not self.wrt:
             raise InputError(
-                f"gradcheck({self.name}) needs an input of floats to differentiate by; got "
-                f"{', '.join(type(x).__name__ for x in inputs) or 'no inputs'}"
+                f"gradcheck({self.name}) needs an input of floats to differentiate by: tensors, "
+                f"NumPy arrays or Python floats, each an argument of its own; got "
+                f"{', '.join(map(_kind, inputs)) or 'no inputs'} (a list: np.array([…]); an "
+                "integer cannot be moved by a small step: write 3.0 instead of 3)"
             )
         self.points: Points = {i: self._point(i) for i in self.wrt}
         self.argument_names = _names(function, len(inputs))
@@ -90,18 +101,18 @@ class Subject:
 
     def moved(self, inputs: Sequence[Any]) -> Subject:
         """The same function at other inputs."""
-        return Subject(self.function, inputs, self.wrt, self.kwargs)
+        return Subject(self.function, inputs, self.wrt, self.kwargs, self.backend)
 
     # ---- calling it ----------------------------------------------------------------------------
 
     def _variables(self, points: Points, layout: str | None) -> list[Any]:
-        args = list(self.inputs)
+        args = [self._placed(x) for x in self.inputs]
         for i, value in points.items():
             if self.scalars:
                 args[i] = Scalar(float(value))
                 continue
             like = self.inputs[i]
-            backend = like.backend if isinstance(like, Tensor) else None
+            backend = self.backend or (like.backend if isinstance(like, Tensor) else None)
             made = tensor(value, requires_grad=True, backend=backend)
             if made.backend == "numpy":
                 shape_of_memory = like if isinstance(like, np.ndarray) else None
@@ -110,8 +121,13 @@ class Subject:
             args[i] = made
         return args
 
+    def _placed(self, x: Any) -> Any:
+        """Another argument, on the backend that was asked for."""
+        return x.to(self.backend) if self.backend and isinstance(x, Tensor) else x
+
     def _call(self, args: list[Any]) -> Any:
-        output = self.function(*args, **self.kwargs)
+        kwargs = {k: self._placed(v) for k, v in self.kwargs.items()}
+        output = self.function(*args, **kwargs)
         if not isinstance(output, (Tensor, Scalar, float)):
             raise InputTypeError(
                 f"gradcheck({self.name}) needs a function that returns a tensor or a scalar; got "
@@ -141,8 +157,7 @@ class Subject:
             variables = [args[i] for i in self.wrt]
             output = self._call(args)
             if isinstance(output, Scalar):
-                found = [np.asarray(g) * cotangent for g in scalar_gradients(output, variables)]
-                again = [np.asarray(g) * cotangent for g in scalar_gradients(output, variables)]
+                found, again = (_seeded(output, variables, cotangent) for _ in range(2))
                 return Pass(_host(output), found, again, [], [])
             if not isinstance(output, Tensor) or not output.requires_grad:
                 zeros = [np.zeros_like(points[i]) for i in self.wrt]
@@ -155,22 +170,26 @@ class Subject:
             if not twice:
                 return Pass(before[1], found, found, [], [])
             first = [_host(g) if isinstance(g, Tensor) else g for g in found]
-            again = gradients_of([output], variables, [seed], retain_graph=True)
+            trouble = None
+            try:
+                again = gradients_of([output], variables, [seed], retain_graph=True)
+            except Exception as error:  # the check says so where it compares both
+                again, trouble = found, error
             changed = [
                 self.describe(i)
                 for i, x, old in zip(self.wrt, variables, before[0], strict=True)
-                if not np.array_equal(x.numpy(), old, equal_nan=True)
+                if not _same(x.numpy(), old)
             ]
-            if not np.array_equal(output.numpy(), before[1], equal_nan=True):
+            if not _same(output.numpy(), before[1]):
                 changed.append("the output")
-            if not np.array_equal(seed.numpy(), cotangent, equal_nan=True):
+            if not _same(seed.numpy(), cotangent.astype(output.numpy().dtype)):
                 changed.append("the cotangent")
             for k, (g, kept) in enumerate(zip(found, first, strict=True)):
-                if not np.array_equal(_host(g), kept, equal_nan=True):
+                if not _same(_host(g), kept):
                     changed.append(f"the first gradient by {self.describe(self.wrt[k])}")
             values = [x._data for x in (*variables, output)]
             aliased = [k for k, g in enumerate(found) if any(_shared(g._data, v) for v in values)]
-            return Pass(before[1], found, again, changed, aliased)
+            return Pass(before[1], found, again, changed, aliased, trouble)
 
     def gradient_of_gradient(
         self, points: Points, cotangent: np.ndarray, weights: list[np.ndarray]
@@ -214,7 +233,7 @@ def in_layout(value: np.ndarray, layout: str | None, like: np.ndarray | None) ->
         wide[..., ::2] = value
         return wide[..., ::2]
     if layout is None and like is not None and not like.flags.c_contiguous and like.size:
-        if any(s == 0 and n > 1 for n, s in zip(like.shape, like.strides, strict=True)):
+        if _overlaps(like):
             return value  # elements that share memory cannot be moved one by one
         made = np.empty_like(like, dtype=value.dtype, order="K")
         if made.strides != like.strides and like.ndim == value.ndim:
@@ -222,6 +241,16 @@ def in_layout(value: np.ndarray, layout: str | None, like: np.ndarray | None) ->
         made[...] = value
         return made
     return value
+
+
+def _overlaps(x: np.ndarray) -> bool:
+    """Whether some elements may share memory, as in a broadcast array or a sliding window."""
+    reach = 0
+    for stride, n in sorted((abs(s), n) for n, s in zip(x.shape, x.strides, strict=True) if n > 1):
+        if stride < reach + x.itemsize:
+            return True
+        reach += stride * (n - 1)
+    return False
 
 
 def _strided(like: np.ndarray, dtype: Any) -> np.ndarray:
@@ -239,16 +268,41 @@ def _shared(a: Any, b: Any) -> bool:
     return arrays and a.size > 0 and np.shares_memory(a, b)
 
 
+def _seeded(output: Scalar, variables: list[Any], cotangent: np.ndarray) -> list[np.ndarray]:
+    """Gradients of a scalar times the cotangent, which so reaches the rules."""
+    found = scalar_gradients(output * float(cotangent), variables)
+    return [np.asarray(float(g) if isinstance(g, (int, float)) else g) for g in found]
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
 def _host(x: Any) -> np.ndarray:
     if isinstance(x, Tensor):
         return x.numpy()
-    return np.asarray(float(x) if isinstance(x, Scalar) else x)
+    return np.asarray(float(x.data) if isinstance(x, Scalar) else x)
+
+
+def name_of(function: Any) -> str:
+    """The name of a function, also of one with some arguments filled in, or of a layer."""
+    inner = getattr(function, "func", None) if isinstance(function, partial) else None
+    return (
+        name_of(inner)
+        if inner is not None
+        else getattr(function, "__name__", type(function).__name__)
+    )
 
 
 def _is_float(x: Any) -> bool:
     if isinstance(x, Tensor):
         return x.dtype.kind == "f"
     return isinstance(x, (float, Scalar)) or (isinstance(x, np.ndarray) and x.dtype.kind == "f")
+
+
+def _kind(x: Any) -> str:
+    kind = type(x).__name__
+    return f"{kind} of {x.dtype}" if isinstance(x, (np.ndarray, Tensor)) else kind
 
 
 def _names(function: Callable[..., Any], count: int) -> list[str]:
