@@ -210,8 +210,8 @@ def _one_per_input(op: Op, grads: Any, count: int) -> list[Any]:
     if not isinstance(grads, (tuple, list)) or len(grads) > count:
         number = f" of {len(grads)}" if isinstance(grads, (tuple, list)) else ""
         raise GradientError(
-            f"the gradient rule of {op.name} returned a {type(grads).__name__}{number}; required: a "
-            f"tuple with one gradient, or None, for each of its {count} inputs: (g * …,)"
+            f"the gradient rule of {op.name} returned a {type(grads).__name__}{number}; required: "
+            f"a tuple with one gradient, or None, for each of its {count} inputs: (g * …,)"
         )
     return [*grads, *[None] * (count - len(grads))]
 
@@ -273,8 +273,8 @@ def _fit(op: Op, grad: Any, parent: Node) -> Any:
     shape = parent.shape
     if not hasattr(grad, "shape"):
         raise GradientError(
-            f"the gradient rule of {op.name} returned a {type(grad).__name__} for an input of shape "
-            f"{tuple(shape)}; required: an array of this shape (g * 0 + number makes one)"
+            f"the gradient rule of {op.name} returned a {type(grad).__name__} for an input of "
+            f"shape {tuple(shape)}; required: an array of this shape (g * 0 + number makes one)"
         )
     if not op.broadcasts:
         raise ShapeError(
