@@ -316,7 +316,7 @@ erf = primitive(
 relu = primitive(
     "relu",
     elementwise=True,
-    vjp=(lambda g, y, x: where(y > 0, g, 0.0),),
+    vjp=(lambda g, y, x: g * sign(y),),  # y is never negative, and this is quicker than where
     reads=("y",),
     doc="max(x, 0); the gradient at 0 is 0",
     kinks={0.0: 0.0},
