@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.backend import Backend
+from microgpt.backend import Backend, BackendPlugin
 from microgpt.errors import BackendError
-from microgpt.hooks import hookimpl
 from microgpt.plugins import registry
 
 Kernels = dict[str, Callable[..., Any]]
@@ -122,27 +121,7 @@ class ArrayAPIBackend(Backend):
 
     def plugin(self) -> Any:
         """A plugin that brings this backend: register it, or return it from a module's hooks."""
-        return _Plugin(self)
-
-
-class _Plugin:
-    """The hooks of a plugin for one backend."""
-
-    def __init__(self, backend: ArrayAPIBackend) -> None:
-        self.backend = backend
-        self.__name__ = backend.name
-
-    @hookimpl
-    def microgpt_backend_names(self) -> list[str]:
-        return [self.backend.name]
-
-    @hookimpl
-    def microgpt_backend(self, name: str) -> Backend | None:
-        return self.backend if name == self.backend.name else None
-
-    @hookimpl(trylast=True)
-    def microgpt_kernel(self, backend: str, op: str) -> Any:
-        return self.backend.kernels.get(op) if backend == self.backend.name else None
+        return BackendPlugin(self, lambda op: self.kernels.get(op))
 
 
 class _Kernels:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from microgpt.hooks import hookimpl
+
 Array = Any
 """An array of some backend: it has `shape` (a tuple), `dtype`, `ndim` and arithmetic operators."""
 
@@ -75,3 +77,38 @@ class Backend(ABC):
     def versions(self) -> dict[str, str]:
         """What `microgpt doctor` prints about the libraries underneath."""
         return {}
+
+
+class BackendPlugin:
+    """The three hooks for one backend that exists already, for one that is made at run time.
+
+    Args:
+        backend: it.
+        kernel: from the name of an op to its kernel, or None where there is none.
+
+    Example:
+        >>> import array_api_strict  # doctest: +SKIP
+        >>> backend = mg.array_api.ArrayAPIBackend(array_api_strict)  # doctest: +SKIP
+        >>> with mg.plugged(BackendPlugin(backend, backend.kernels.get)):  # doctest: +SKIP
+        ...     mg.zeros(2, backend="array_api_strict")
+    """
+
+    def __init__(self, backend: Backend, kernel: Callable[[str], Kernel | None]) -> None:
+        self.backend = backend
+        self.kernel = kernel
+        self.__name__ = backend.name
+
+    @hookimpl
+    def microgpt_backend_names(self) -> list[str]:
+        """The one name."""
+        return [self.backend.name]
+
+    @hookimpl
+    def microgpt_backend(self, name: str) -> Backend | None:
+        """The backend, if it is the one asked for."""
+        return self.backend if name == self.backend.name else None
+
+    @hookimpl(trylast=True)
+    def microgpt_kernel(self, backend: str, op: str) -> Kernel | None:
+        """Its kernel; asked last, so that other plugins can replace single ones."""
+        return self.kernel(op) if backend == self.backend.name else None

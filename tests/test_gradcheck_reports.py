@@ -5,37 +5,16 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import microgpt as mg
-from microgpt.ops import TABLE
 from microgpt.testing import GradcheckError, gradcheck, write_report
+from tests.planting import half, op, square
 
 X = np.array([[0.3, -1.2, 0.8], [2.0, -0.4, 1.1]])
-
-
-def op(compute: Callable[..., Any], rule: Any) -> Any:
-    """An op that does not stay in the table."""
-
-    def planted(x: Any) -> Any:
-        return compute(x)
-
-    made = mg.primitive(vjp=rule)(planted)
-    TABLE.pop("planted")
-    return made
-
-
-def square(rule: Any) -> Any:
-    return op(lambda x: x * x, rule)
-
-
-def half(x: Any) -> Any:
-    """x², whose gradient is half of what it should be."""
-    return x * mg.ops.detach(x)
 
 
 # ---- what is said ------------------------------------------------------------------------------

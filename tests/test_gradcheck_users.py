@@ -9,33 +9,13 @@ import numpy as np
 import pytest
 
 import microgpt as mg
-from microgpt.ops import TABLE
 from microgpt.testing import GradcheckError, GradReport, gradcheck
 from microgpt.testing.numeric import slope
+from tests.planting import half, op, square
 
 X = np.array([[0.3, -1.2, 0.8], [2.0, -0.4, 1.1]])
 POSITIVE = np.abs(X) + 0.1
 SCALES = [1e-8, 1e-6, 1e-4, 1e-2, 1e2, 1e4, 1e6, 1e8]
-
-
-def op(compute: Callable[..., Any], rule: Any) -> Any:
-    """An op that does not stay in the table."""
-
-    def planted(x: Any) -> Any:
-        return compute(x)
-
-    made = mg.primitive(vjp=rule)(planted)
-    TABLE.pop("planted")
-    return made
-
-
-def square(rule: Any) -> Any:
-    return op(lambda x: x * x, rule)
-
-
-def half(x: Any) -> Any:
-    """x², whose gradient is half of what it should be."""
-    return x * mg.ops.detach(x)
 
 
 def code(report: GradReport) -> str:

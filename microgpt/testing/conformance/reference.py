@@ -7,14 +7,13 @@ place is judged, and never becomes the judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from microgpt.backend import Backend, Kernel
-from microgpt.hooks import hookimpl
+from microgpt.backend import Backend, BackendPlugin, Kernel
 from microgpt.ops.table import TABLE
 from microgpt.plugins import plugged, registry
 from microgpt.testing.conformance.judge import REDUCTION, reduction_bound, unit
@@ -101,7 +100,7 @@ class NumpyCopy(Backend):
 
     def plugin(self) -> Any:
         """A plugin that brings this backend."""
-        return _Plugin(self)
+        return BackendPlugin(self, self.kernel)
 
 
 _NUMPY = (np.ndarray, np.generic)
@@ -139,24 +138,6 @@ class _Array(np.ndarray):
             size, rng = self.noise
             made = made * (1 + size * rng.choice([-1.0, 1.0], made.shape))
         return np.asarray(made).view(type(self))
-
-
-class _Plugin:
-    def __init__(self, backend: NumpyCopy) -> None:
-        self.backend = backend
-        self.__name__ = backend.name
-
-    @hookimpl
-    def microgpt_backend_names(self) -> list[str]:
-        return [self.backend.name]
-
-    @hookimpl
-    def microgpt_backend(self, name: str) -> Backend | None:
-        return self.backend if name == self.backend.name else None
-
-    @hookimpl(trylast=True)
-    def microgpt_kernel(self, backend: str, op: str) -> Callable[..., Any] | None:
-        return self.backend.kernel(op) if backend == self.backend.name else None
 
 
 @contextmanager
