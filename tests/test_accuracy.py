@@ -14,7 +14,7 @@ from microgpt.ops import TABLE
 
 Exact = Callable[[Any], Any]
 
-# From and to where, and the function; the bound is the kit's default, 4 ulp.
+# From and to where, and the function; the bound is the kit's default, 4 ulp, but for one.
 UNARY: dict[str, tuple[float, float, Exact]] = {
     "exp": (-80.0, 80.0, mpmath.exp),
     "expm1": (-5.0, 80.0, mpmath.expm1),
@@ -29,6 +29,9 @@ UNARY: dict[str, tuple[float, float, Exact]] = {
     "softplus": (-80.0, 80.0, lambda x: mpmath.log1p(mpmath.exp(x))),
     "erf": (-6.5, 6.5, mpmath.erf),
 }
+
+
+BOUNDS = {("erf", "float32"): 0.6}  # computed in float64 and rounded once
 
 
 def ulps_off(name: str, dtype: str) -> float:
@@ -50,7 +53,7 @@ def ulps_off(name: str, dtype: str) -> float:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", UNARY)
 def test_accurate_to_four_units_in_the_last_place(name: str, dtype: str) -> None:
-    assert ulps_off(name, dtype) <= 4.0
+    assert ulps_off(name, dtype) <= BOUNDS.get((name, dtype), 4.0)
 
 
 def test_no_elementwise_function_of_real_numbers_is_left_out() -> None:

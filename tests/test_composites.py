@@ -137,6 +137,8 @@ def test_concat_of_flattened_arrays(data: st.DataObject) -> None:
     a, b = d.array(), d.array()
     found = mg.concat([mg.tensor(a), mg.tensor(b)], axis=None)
     np.testing.assert_array_equal(found.numpy(), np.concatenate([a, b], axis=None))
+    once: Any = (mg.tensor(x) for x in (a, b))
+    np.testing.assert_array_equal(mg.concat(once, axis=None).numpy(), found.numpy())
     gradcheck(lambda a, b: mg.concat([a, b], axis=None), a, b, shrink=False)
 
 

@@ -257,6 +257,8 @@ def test_a_row_that_is_masked_out_whole_has_no_logsumexp_and_no_gradient() -> No
     assert y.tolist()[0] == -np.inf and y.tolist()[1] == pytest.approx(1.3132617)
     y[1:].sum().backward()
     assert x.grad is not None and x.grad.tolist()[0] == [0.0, 0.0]
+    assert mg.logsumexp(mg.zeros((0, 2)), axis=0).tolist() == [-np.inf, -np.inf]
+    assert mg.logsumexp(mg.zeros((2, 0)), axis=1, keepdims=True).shape == (2, 1)
     z = mg.tensor([-np.inf, -np.inf], requires_grad=True)
     mg.logsumexp(z).backward()
     assert z.grad is not None and z.grad.tolist() == [0.0, 0.0]

@@ -57,7 +57,7 @@ def gradcheck_twice(op: Op, d: Drawer) -> None:
     check_row(op, case_of(op, d), order=2, checks=("SECOND_ORDER",))
 
 
-@of_ops(14, when=smooth, share=0.3)
+@of_ops(14, when=smooth, share=0.2)
 def long_sizes(op: Op, d: Drawer) -> None:
     """Gradients are right at the sizes where vectorised code has a tail: 63 to 65, 255 to 257."""
     check_row(op, case_of(op, d.of("long")), order=1, checks=("VALUE", "LAYOUT"))

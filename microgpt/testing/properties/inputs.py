@@ -35,7 +35,7 @@ def raw_arrays(op: Op, d: Drawer) -> None:
             same(found(), want, f"{op.name} of raw arrays, by its definition", rtol=1e-12)
 
 
-@of_ops(when=lambda op: smooth(op) and op.elementwise and op.arity == 2, share=0.5)
+@of_ops(when=lambda op: smooth(op) and op.elementwise and op.arity == 2)
 def numbers_as_inputs(op: Op, d: Drawer) -> None:
     """A Python number in the place of an array gives what an array of that number gives."""
     x = d.of("ties").array()
