@@ -46,6 +46,7 @@ from microgpt.ops import (
     binary_cross_entropy_with_logits,
     broadcast_shapes,
     broadcast_to,
+    cached_attention,
     ceil,
     clip,
     concat,
@@ -112,6 +113,7 @@ from microgpt.ops import (
     round,
     scaled_dot_product_attention,
     scatter_add,
+    self_attention,
     sigmoid,
     sign,
     silu,
@@ -167,7 +169,9 @@ if TYPE_CHECKING:
     from microgpt import ops as ops
     from microgpt import optim as optim
     from microgpt import plugins as plugins
+    from microgpt import runs as runs
     from microgpt import testing as testing
+    from microgpt import text as text
     from microgpt import tracing as tracing
     from microgpt import train as train
     from microgpt import viz as viz
@@ -188,7 +192,9 @@ _SUBMODULES = (
     "optim",
     "ops",
     "plugins",
+    "runs",
     "testing",
+    "text",
     "tracing",
     "train",
     "viz",
@@ -223,6 +229,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "broadcast_shapes",
     "broadcast_to",
+    "cached_attention",
     "ceil",
     "checkpoint",
     "clip",
@@ -310,6 +317,7 @@ __all__ = [
     "rms_norm",
     "round",
     "scaled_dot_product_attention",
+    "self_attention",
     "scatter_add",
     "sigmoid",
     "sign",

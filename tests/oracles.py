@@ -46,6 +46,36 @@ def attention(
     return out
 
 
+def self_attention(
+    qkv: Any, num_heads: int = 1, mask: Any = None, causal: bool = False, scale: Any = None
+) -> Any:
+    """Head by head."""
+    n = qkv.shape[1]
+    q, k, v = np.split(qkv, 3, axis=-1)
+    if mask is not None:
+        mask = np.broadcast_to(mask, (len(qkv), num_heads, n, n))
+    out = np.empty(q.shape)
+    size = q.shape[-1] // num_heads
+    for b in range(len(qkv)):
+        for h in range(num_heads):
+            part = (b, slice(None), slice(h * size, (h + 1) * size))
+            seen = None if mask is None else mask[b, h]
+            out[part] = attention(q[part], k[part], v[part], seen, causal, scale)
+    return out
+
+
+def cached_attention(q: Any, kv: Any, num_heads: int = 1, scale: Any = None) -> Any:
+    """Query by query and head by head."""
+    out = np.empty(q.shape)
+    width, late = q.shape[2], kv.shape[1] - q.shape[1]
+    size = width // num_heads
+    for b, i, h in np.ndindex(*q.shape[:2], num_heads):
+        part, seen = slice(h * size, (h + 1) * size), late + i + 1
+        k, v = kv[b, :seen, :width], kv[b, :seen, width:]
+        out[b, i, part] = attention(q[b, i : i + 1, part], k[:, part], v[:, part], scale=scale)
+    return out
+
+
 def cross_entropy(x: Any, target: Any, reduction: str = "mean", ignore_index: int = -100) -> Any:
     losses = [
         0.0 if t == ignore_index else special.logsumexp(row) - row[t]
@@ -60,6 +90,38 @@ def cross_entropy(x: Any, target: Any, reduction: str = "mean", ignore_index: in
 def normalised(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
     return y * (1 if weight is None else weight) + (0 if bias is None else bias)
+
+
+def lstm(x: Any, weight: Any, h0: Any, c0: Any, ids: Any = None, lengths: Any = None,
+         reverse: bool = False) -> Any:  # fmt: skip
+    """Row by row; a row that has ended keeps its state; the last memory stands last."""
+    x = x if ids is None else x[ids]
+    out = np.zeros((len(x) + 1, x.shape[1], weight.shape[1]))
+    for row in range(x.shape[1]):
+        h, c = h0[row], c0[row]
+        end = len(x) if lengths is None else lengths[row]
+        for step in sorted(range(len(x)), reverse=reverse):
+            if step < end:
+                i, f, g, o = np.split(x[step, row] + weight @ h, 4)
+                c = special.expit(f) * c + special.expit(i) * np.tanh(g)
+                h = special.expit(o) * np.tanh(c)
+            out[step, row] = h
+        out[-1, row] = c
+    return out
+
+
+def rnn(x: Any, weight: Any, h0: Any, lengths: Any = None, reverse: bool = False,
+        nonlinearity: str = "tanh") -> Any:  # fmt: skip
+    out = np.zeros(x.shape)
+    for row in range(x.shape[1]):
+        h = h0[row]
+        end = len(x) if lengths is None else lengths[row]
+        for step in sorted(range(len(x)), reverse=reverse):
+            if step < end:
+                total = x[step, row] + weight @ h
+                h = np.tanh(total) if nonlinearity == "tanh" else total * (total > 0)
+            out[step, row] = h
+    return out
 
 
 def pair(v: Any) -> tuple[int, int]:
@@ -267,7 +329,17 @@ ORACLES: dict[str, Oracle] = {
     ),
     "linear": lambda x, w, b: np.einsum("...i,ji->...j", x, w) + (0 if b is None else b),
     "scaled_dot_product_attention": attention,
+    "self_attention": self_attention,
+    "running_mean": lambda mean, x, beta=0.9, squared=False: (
+        beta * mean + (1 - beta) * (x**2 if squared else x)
+    ),
+    "adam_step": lambda value, mean, square, lr=1e-3, correction=1.0, eps=1e-8: (
+        value - lr * mean / (np.sqrt(square) * correction + eps)
+    ),
+    "cached_attention": cached_attention,
     "cross_entropy": cross_entropy,
+    "lstm_layer": lstm,
+    "rnn_layer": rnn,
     "transfer": lambda x, **kw: x,
 }
 

@@ -189,8 +189,7 @@ def seen_twice(q: Any, k: Any, v: Any, *, mask: Any, causal: bool, scale: float)
     if causal:
         scores = np.where(np.tril(np.ones((n, m), dtype=bool), m - n + 1), scores, -np.inf)
     if mask is not None:
-        host = mask.numpy()
-        scores = np.where(host, scores, -np.inf) if host.dtype.kind == "b" else scores + host
+        scores = np.where(mask, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights = weights / weights.sum(axis=-1, keepdims=True)
     return (weights @ np.asarray(v)).astype(q.dtype)

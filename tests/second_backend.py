@@ -139,7 +139,8 @@ PROGRAMS = {
     "transformer": step_of_a_transformer,
 }  # fmt: skip
 
-FUSED = ("softmax", "log_softmax", "linear", "cross_entropy", "layer_norm")
+FUSED = ("softmax", "log_softmax", "linear", "cross_entropy", "layer_norm", "conv2d", "gelu",
+         "scaled_dot_product_attention")  # fmt: skip
 BODIES = [name + end for name in FUSED for end in ("", "_saving", "_vjp")]
 
 
@@ -171,13 +172,13 @@ def off_part(which):
 
 def off_saving(kernel, *inputs, **params):
     y, saved = kernel(*inputs, **params)
-    y = np.array(y)
+    y = np.array(y, order="C")
     y.reshape(-1)[0] *= 1.01
     return y, saved
 
 
 def wrong_tail(kernel, *inputs, **params):
-    y = np.array(kernel(*inputs, **params))
+    y = np.array(kernel(*inputs, **params), order="C")
     y.reshape(-1)[64:] = 0
     return y
 

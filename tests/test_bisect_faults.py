@@ -39,7 +39,7 @@ FAULTS = [
     ("transformer", {"take": off()}, (), ("take", F, None, None)),
     ("transformer", {"layer_norm_saving": off_saving}, (), ("layer_norm", F, None, None)),
     ("transformer", {"linear": off()}, (), ("linear", F, None, None)),
-    ("transformer", {"matmul": off()}, (), ("matmul", F, None, None)),
+    ("transformer", {"gelu": off()}, (), ("gelu", F, None, None)),
     ("transformer", {"matmul": off()}, BODIES, ("matmul", F, None, "linear")),
     ("transformer", {"linear_vjp": off_part(1)}, (), ("linear", B, None, None)),
     ("transformer", {"layer_norm_vjp": off_part(0)}, (), ("layer_norm", B, None, None)),
@@ -49,11 +49,13 @@ FAULTS = [
     ("fused", {"softmax": off()}, (), ("softmax", F, None, None)),
     ("fused", {"softmax_vjp": off_part(0)}, (), ("softmax", B, None, None)),
     ("fused", {"logsumexp": off()}, BODIES, ("logsumexp", F, None, "log_softmax")),
-    ("convolution", {"unfold": off(at=40)}, (), ("unfold", F, None, None)),
-    ("convolution", {"fold": off()}, (), ("fold", B, "unfold", None)),
+    ("convolution", {"unfold": off(at=42)}, BODIES, ("unfold", F, None, "conv2d")),
+    ("convolution", {"fold": off()}, BODIES, ("fold", B, "unfold", "conv2d")),
+    ("convolution", {"conv2d_saving": off_saving}, (), ("conv2d", F, None, None)),
+    ("convolution", {"conv2d_vjp": off_part(1)}, (), ("conv2d", B, None, None)),
     ("convolution", {"relu": wrong_tail}, (), ("relu", F, None, None)),
     ("SGD", {"add_scaled": off()}, (), ("add_scaled", F, None, None)),
-    ("Adam", {"sqrt": off()}, (), ("sqrt", F, None, None)),
+    ("Adam", {"adam_step": off()}, (), ("adam_step", F, None, None)),
 ]  # fmt: skip
 
 

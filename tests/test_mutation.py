@@ -71,7 +71,7 @@ def test_each_kind_of_change_is_made() -> None:
         ("unbroadcast", "if have != shape"),
     ):
         assert any(m.scope == scope and m.after == after for m in ALL), (scope, after)
-    kinds = [m.after for m in ALL if m.module == "microgpt_numpy.movement"]
+    kinds = [m.after for m in ALL if m.module == "microgpt_numpy.conv"]
     assert any("top:top + sh * rows + 1:sh" in after for after in kinds), "a slice off by one"
 
 

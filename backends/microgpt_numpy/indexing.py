@@ -16,14 +16,16 @@ def index_add(x: Any, indices: Any, *, axis: int, size: int) -> Any:
     """Zeros of length `size` along `axis`, with the slices of `x` added at `indices`.
 
     Slices that go to the same place are brought together by sorting and added in one sweep,
-    which is many times faster than `np.add.at`.
+    which is many times faster than `np.add.at`, unless there are only a few.
     """
     where = np.asarray(indices)
     before, after = x.shape[:axis], x.shape[axis + where.ndim :]
     flat = where.reshape(-1)
     rows = np.moveaxis(x.reshape(*before, flat.size, *after), axis, 0)
     y = np.zeros((size, *before, *after), dtype=x.dtype)
-    if flat.size:
+    if x.size <= 1024:
+        np.add.at(y, flat, rows)
+    elif flat.size:
         flat = np.where(flat < 0, flat + size, flat)
         order = np.argsort(flat, kind="stable")
         places = flat[order]

@@ -38,36 +38,6 @@ def pad(x: Any, *, widths: tuple[tuple[int, int], ...], value: float) -> Any:
     return y
 
 
-def unfold(x: Any, *, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
-    n, c, h, w = x.shape
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
-    if ph or pw:
-        x = pad(x, widths=((0, 0), (0, 0), (ph, ph), (pw, pw)), value=0)
-    rows = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1
-    cols = (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
-    a, b, u, v = x.strides
-    windows = np.lib.stride_tricks.as_strided(
-        x, (n, c, kh, kw, rows, cols), (a, b, u * dh, v * dw, u * sh, v * sw), writeable=False
-    )
-    return windows.reshape(n, c * kh * kw, rows * cols)
-
-
-def fold(x: Any, *, size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
-    n = x.shape[0]
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
-    h, w = size
-    rows = (h + 2 * ph - dh * (kh - 1) - 1) // sh + 1
-    cols = (w + 2 * pw - dw * (kw - 1) - 1) // sw + 1
-    c = x.shape[1] // (kh * kw)
-    parts = x.reshape(n, c, kh, kw, rows, cols)
-    y = np.zeros((n, c, h + 2 * ph, w + 2 * pw), dtype=x.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            top, left = i * dh, j * dw
-            y[:, :, top : top + sh * rows : sh, left : left + sw * cols : sw] += parts[:, :, i, j]
-    return y[:, :, ph : ph + h, pw : pw + w] if ph or pw else y
-
-
 KERNELS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, *, shape: x.reshape(shape),
     "permute_dims": lambda x, *, axes: x.transpose(axes) if x.ndim else x,
@@ -79,6 +49,4 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "concat": lambda *xs, axis, sizes: np.concatenate(xs, axis=axis),
     "tril": lambda x, *, k: np.tril(x, k),
     "triu": lambda x, *, k: np.triu(x, k),
-    "unfold": unfold,
-    "fold": fold,
 }

@@ -1,6 +1,8 @@
 """The op table and the functions made of it. Importing this module declares every op."""
 
 from microgpt.ops.activation import gelu, layer_norm, log_softmax, rms_norm, silu, softmax
+from microgpt.ops.attention import scaled_dot_product_attention, self_attention
+from microgpt.ops.cached_attention import cached_attention
 from microgpt.ops.conv import avg_pool2d, conv2d, fold, max_pool2d, unfold
 from microgpt.ops.declare import fused, primitive
 from microgpt.ops.elementwise import (
@@ -90,8 +92,9 @@ from microgpt.ops.network import (
     embedding,
     linear,
     mse_loss,
-    scaled_dot_product_attention,
 )
+from microgpt.ops.optimizing import adam_step, running_mean
+from microgpt.ops.recurrent import lstm_layer, rnn_layer
 from microgpt.ops.reduction import (
     all,
     any,
@@ -114,6 +117,7 @@ __all__ = [
     "TABLE",
     "abs",
     "add",
+    "adam_step",
     "add_scaled",
     "all",
     "any",
@@ -126,6 +130,7 @@ __all__ = [
     "broadcast_shapes",
     "broadcast_to",
     "by_name",
+    "cached_attention",
     "ceil",
     "clip",
     "concat",
@@ -167,6 +172,7 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logsumexp",
+    "lstm_layer",
     "matmul",
     "matrix_transpose",
     "max",
@@ -192,8 +198,11 @@ __all__ = [
     "repeat",
     "reshape",
     "rms_norm",
+    "rnn_layer",
     "round",
+    "running_mean",
     "scaled_dot_product_attention",
+    "self_attention",
     "scatter_add",
     "sigmoid",
     "sign",

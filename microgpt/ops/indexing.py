@@ -283,8 +283,13 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Any, Any
 
 def getitem(x: Any, key: Any) -> Any:
     """`x[key]` for ints, slices, None, ..., integer arrays and boolean masks, as in NumPy."""
-    keys = list(key) if isinstance(key, tuple) else [key]
     shape = tuple(x.shape)
+    if type(key) is slice and shape:  # the usual key needs none of the bookkeeping below
+        cut = key.indices(shape[0])
+        if cut == (0, shape[0], 1):
+            return x
+        return mv._slice(x, key=(cut, *[(0, n, 1) for n in shape[1:]]))
+    keys = list(key) if isinstance(key, tuple) else [key]
     keys = [_plain(k) for k in keys]
     used = builtins.sum(_dims(k) for k in keys)
     if used > len(shape):

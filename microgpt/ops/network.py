@@ -1,4 +1,4 @@
-"""Fused ops of neural networks: linear maps, embedding, attention, dropout and losses."""
+"""Fused ops of neural networks: linear maps, embedding, dropout and losses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from microgpt.graph import TensorBase
 from microgpt.ops import elementwise as el
 from microgpt.ops import movement as mv
 from microgpt.ops import reduction as rd
-from microgpt.ops.activation import log_softmax, softmax
+from microgpt.ops.activation import log_softmax
 from microgpt.ops.declare import face, fused
 from microgpt.ops.indexing import gather, host_array, integers, take
 from microgpt.ops.linalg import matmul
@@ -127,67 +127,6 @@ def like(x: Any, values: np.ndarray) -> Any:
     result._data = backend.asarray(values, backend.dtype(x._data), backend.device(x._data))
     result._edge = None
     return result
-
-
-# ---- attention -------------------------------------------------------------------------------
-
-
-def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float) -> Any:
-    scores = matmul(q, mv.matrix_transpose(k)) * scale
-    if causal:
-        n, m = q.shape[-2], k.shape[-2]
-        seen: Any = np.tril(np.ones((n, m), dtype=bool), m - n)
-        if not isinstance(scores, TensorBase):  # raw arrays do not mix with NumPy's
-            seen = registry.backend_of(scores).asarray(seen, None, None)
-        scores = el.where(seen, scores, -math.inf)
-    if mask is not None:
-        boolean = el.numpy_dtype(mask.dtype).kind == "b"
-        scores = el.where(mask, scores, -math.inf) if boolean else scores + mask
-    return scores
-
-
-@fused(arity=3, domain=lambda d: d.attention())
-def _scaled_dot_product_attention(
-    q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float = 1.0
-) -> Any:
-    """softmax(q·kᵀ·scale)·v"""
-    return matmul(softmax(_scores(q, k, mask, causal, scale), axis=-1), v)
-
-
-@face(_scaled_dot_product_attention)
-def scaled_dot_product_attention(
-    q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float | None = None
-) -> Any:
-    """softmax(q·kᵀ/√d)·v: every query's mean of the values, weighted by how keys match it.
-
-    Args:
-        q: (…, n, d) queries.
-        k: (…, m, d) keys.
-        v: (…, m, e) values.
-        mask: broadcasts to (…, n, m): boolean (True: may be seen) or numbers added to the scores.
-        causal: query i sees keys up to i only (counted from the end when n ≠ m).
-        scale: instead of 1/√d.
-
-    Returns:
-        (…, n, e). Each query needs a key that it may see; a row without any is NaN.
-
-    Source: Vaswani et al., arXiv:1706.03762, equation 1.
-
-    Example:
-        >>> import microgpt as mg
-        >>> q = mg.zeros((1, 2, 4))
-        >>> mg.scaled_dot_product_attention(q, q, mg.tensor([[[1.0], [3.0]]]), causal=True)
-        tensor([[[1.],
-                 [2.]]])
-    """
-    shapes = [tuple(x.shape) for x in (q, k, v)]
-    if any(len(s) < 2 for s in shapes) or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        raise ShapeError(
-            "scaled_dot_product_attention needs q (…, n, d), k (…, m, d), v (…, m, e); got "
-            f"{shapes[0]}, {shapes[1]}, {shapes[2]}"
-        )
-    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-    return _scaled_dot_product_attention(q, k, v, mask=mask, causal=causal, scale=factor)
 
 
 # ---- losses ----------------------------------------------------------------------------------

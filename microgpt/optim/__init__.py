@@ -6,10 +6,12 @@ from microgpt.optim.clip import clip_grad_norm_, clip_grad_value_
 from microgpt.optim.schedule import (
     CosineAnnealingLR,
     LambdaLR,
+    LinearDecay,
     LinearLR,
     Schedule,
     SequentialLR,
     StepLR,
+    WarmupCosine,
 )
 from microgpt.optim.sgd import SGD
 
@@ -19,11 +21,13 @@ __all__ = [
     "AdamW",
     "CosineAnnealingLR",
     "LambdaLR",
+    "LinearDecay",
     "LinearLR",
     "Optimizer",
     "Schedule",
     "SequentialLR",
     "StepLR",
+    "WarmupCosine",
     "clip_grad_norm_",
     "clip_grad_value_",
 ]

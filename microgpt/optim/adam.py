@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from microgpt import ops
 from microgpt.errors import InputError
+from microgpt.ops.optimizing import adam_step, running_mean
 from microgpt.optim.base import Group, Optimizer
+
+_MEAN, _STEP = running_mean.op.function, adam_step.op.function
 
 
 class Adam(Optimizer):
@@ -32,6 +34,7 @@ class Adam(Optimizer):
     """
 
     _decoupled = False
+    _elementwise = True
 
     def __init__(
         self,
@@ -63,11 +66,17 @@ class Adam(Optimizer):
         if step == 1:
             mean, square = grad * (1 - first), grad * grad * (1 - second)
         else:
-            mean = state["mean"] * first + grad * (1 - first)
-            square = state["square"] * second + grad * grad * (1 - second)
+            mean = _MEAN(state["mean"], grad, beta=first, squared=False)
+            square = _MEAN(state["square"], grad, beta=second, squared=True)
         state["mean"], state["square"] = mean, square
-        scale = ops.sqrt(square) * (1 / math.sqrt(1 - second**step)) + group["eps"]
-        return value - mean / scale * (lr / (1 - first**step))
+        return _STEP(
+            value,
+            mean,
+            square,
+            lr=lr / (1 - first**step),
+            correction=1 / math.sqrt(1 - second**step),
+            eps=group["eps"],
+        )
 
 
 class AdamW(Adam):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from microgpt.errors import CheckpointError, InputError, InputTypeError
+from microgpt.optim.joined import LARGEST, Joined, alike
 from microgpt.plugins import registry
 from microgpt.tensor import Tensor
 
@@ -25,6 +27,9 @@ class Optimizer:
         InputError: if there are no parameters, or one appears twice.
         InputTypeError: if something is no leaf tensor.
     """
+
+    _elementwise = False
+    """Whether `_update` treats every element for itself, so that parameters may be joined."""
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         items = list(params)
@@ -57,8 +62,8 @@ class Optimizer:
                     )
                 seen.add(id(p))
             self.param_groups.append({**defaults, **group, "params": tensors})
-        self.state: list[dict[str, Any]] = [{} for _ in self._parameters()]
-        """What is remembered for each parameter: raw backend arrays and numbers."""
+        self._state: list[dict[str, Any]] = [{} for _ in self._parameters()]
+        self._joined: dict[int, Joined] = {}
         for group in self.param_groups:
             self._check(group)
 
@@ -88,13 +93,58 @@ class Optimizer:
         a backward pass that still needs the old values notices.
         """
         place = 0
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
+            small: list[Tensor] = []
+            places: list[int] = []
             for p in group["params"]:
                 edge = p._edge
                 if edge is not None and edge.grad is not None:
-                    value = self._update(p._data, edge.grad._data, group, self.state[place])
-                    p._data = edge.data = value
+                    if self._elementwise and math.prod(edge.shape) <= LARGEST:
+                        small.append(p)
+                        places.append(place)
+                    else:
+                        p._data = edge.data = self._update(
+                            p._data, edge.grad._data, group, self._state[place]
+                        )
                 place += 1
+            if small:
+                self._step_small(number, group, places, small)
+
+    def _step_small(
+        self, number: int, group: Group, places: list[int], params: list[Tensor]
+    ) -> None:
+        """Change the small parameters of a group, in one array if they are alike."""
+        joined = self._joined.get(number)
+        if joined is None or joined.places != places:
+            self._part()
+            entries = [self._state[i] for i in places]
+            if len(params) < 2 or not alike(params, entries):
+                for p, entry in zip(params, entries, strict=True):
+                    grad = p._edge.grad._data  # pyright: ignore
+                    p._data = p._edge.data = self._update(p._data, grad, group, entry)  # pyright: ignore
+                return
+            joined = self._joined[number] = Joined(places, params, entries)
+        grads = joined.join([p._edge.grad._data for p in params])  # pyright: ignore
+        values = self._update(joined.joined_values(params), grads, group, joined.state)
+        joined.hand_out(params, values)
+
+    def _part(self) -> None:
+        """What is remembered of joined parameters, apart again."""
+        for joined in self._joined.values():
+            for place, entry in zip(joined.places, joined.entries(), strict=True):
+                self._state[place] = entry
+        self._joined.clear()
+
+    @property
+    def state(self) -> list[dict[str, Any]]:
+        """What is remembered for each parameter: raw backend arrays and numbers."""
+        self._part()
+        return self._state
+
+    @state.setter
+    def state(self, entries: list[dict[str, Any]]) -> None:
+        self._joined.clear()
+        self._state = entries
 
     def _update(self, value: Any, grad: Any, group: Group, state: dict[str, Any]) -> Any:
         """The new value of one parameter; raw arrays in and out."""

@@ -126,6 +126,74 @@ class CosineAnnealingLR(Schedule):
             group["lr"] = self.eta_min + (lr - self.eta_min) * factor
 
 
+class LinearDecay(Schedule):
+    """A straight line from the initial rate to 0: lr · (1 - step/total), then 0.
+
+    Example:
+        >>> import microgpt as mg
+        >>> optimizer = mg.optim.SGD([mg.tensor(1.0, requires_grad=True)], lr=1.0)
+        >>> schedule = mg.optim.LinearDecay(optimizer, total=4)
+        >>> schedule.step()
+        >>> schedule.get_last_lr()
+        [0.75]
+    """
+
+    def __init__(self, optimizer: Optimizer, total: int) -> None:
+        if total < 1:
+            raise InputError(f"LinearDecay needs total >= 1; got {total}")
+        self.total = total
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """1 - step/total, not below 0."""
+        return 1 - min(step, self.total) / self.total
+
+
+class WarmupCosine(Schedule):
+    """A straight line up to the initial rate, then half a cosine down: how GPTs are trained.
+
+    The first step has 1/warmup of the rate and step number `warmup` (the last of the warm-up) all
+    of it; from step `total` on the rate is `min_ratio` times the initial one.
+    Source: Loshchilov and Hutter, arXiv:1608.03983; Goyal et al., arXiv:1706.02677 (warm-up).
+
+    Args:
+        warmup: steps of the warm-up; 0 for none.
+        total: steps of the training, warm-up included.
+        min_ratio: share of the rate that is left at the end, 0 to 1.
+
+    Raises:
+        InputError: unless 0 <= warmup < total and 0 <= min_ratio <= 1.
+
+    Example:
+        >>> import microgpt as mg
+        >>> optimizer = mg.optim.SGD([mg.tensor(1.0, requires_grad=True)], lr=1.0)
+        >>> schedule = mg.optim.WarmupCosine(optimizer, warmup=2, total=6)
+        >>> rates = []
+        >>> for _ in range(7):
+        ...     rates += [round(lr, 3) for lr in schedule.get_last_lr()]
+        ...     schedule.step()
+        >>> rates
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, warmup: int, total: int, min_ratio: float = 0.0
+    ) -> None:
+        if not 0 <= warmup < total:
+            raise InputError(f"WarmupCosine needs 0 <= warmup < total; got {warmup} and {total}")
+        if not 0 <= min_ratio <= 1:
+            raise InputError(f"WarmupCosine needs min_ratio from 0 to 1; got {min_ratio}")
+        self.warmup, self.total, self.min_ratio = warmup, total, min_ratio
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """(step + 1)/warmup, then half a cosine from 1 to `min_ratio`."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        share = min((step - self.warmup) / (self.total - self.warmup), 1.0)
+        return self.min_ratio + (1 - self.min_ratio) * (1 + math.cos(math.pi * share)) / 2
+
+
 class SequentialLR(Schedule):
     """One schedule after the other: number i takes over at step `milestones[i - 1]`.
 
@@ -153,3 +221,9 @@ class SequentialLR(Schedule):
         active = self.schedules[place]
         active.last_step = self.last_step - (self.milestones[place - 1] if place else 0)
         active._apply()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken; its initial rates are those of every part."""
+        for schedule in self.schedules:
+            schedule.base_lrs = list(state["base_lrs"])
+        super().load_state_dict(state)

@@ -37,6 +37,8 @@ class SGD(Optimizer):
         tensor([0.8], requires_grad=True)
     """
 
+    _elementwise = True
+
     def __init__(
         self,
         params: Iterable[Any],

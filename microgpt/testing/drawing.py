@@ -164,10 +164,12 @@ class Values:
         """Whole numbers from 0 to below - 1."""
         return np.asarray(self.rng().integers(0, below, self.shape()))
 
-    def equal_shapes(self, count: int) -> tuple[np.ndarray, ...]:
-        """Arrays of one shape."""
+    def equal_shapes(
+        self, count: int, low: float = -3.0, high: float = 3.0, poles: Sequence[float] = ()
+    ) -> tuple[np.ndarray, ...]:
+        """Arrays of one shape, `filled`."""
         shape = self.shape()
-        return tuple([self.filled(shape) for _ in range(count)])
+        return tuple([self.filled(shape, low, high, poles=poles) for _ in range(count)])
 
     # ---- several arrays ----------------------------------------------------------------------
 

@@ -39,6 +39,10 @@ def case_of(op: Op, d: Drawer) -> Case:
     return Case(tuple(drawn) if isinstance(drawn, tuple) else (drawn,))
 
 
+def _lstm(f: Callable[..., Any], x: Any, w: Any, h: Any, c: Any, ids: Any, **params: Any) -> Any:
+    return f(x, w, h, c, ids=ids, **params)
+
+
 class Drawer(Values):
     """Draws the parts of a case; its methods are the words of the domain language."""
 
@@ -227,6 +231,29 @@ class Drawer(Values):
             params["mask"] = mask if kind == "boolean" else np.where(mask, 0.5, -1e30)
         return self.rows(q, k, v, over=(0, 1, 2), **params)
 
+    def self_attention(self) -> Case:
+        """Projections of a few heads side by side, with masks in which every query sees a key."""
+        heads, n = self.number(1, 2), self.number(1, 4)
+        x = self.filled((self.number(1, 2), n, 3 * heads * self.number(1, 2)), -1, 1)
+        params = self.optional(causal=self.boolean(), scale=self.sampled([None, 0.3]))
+        if self.boolean():
+            mask = self.rng().random((self.sampled([1, len(x)]), 1, n, n)) < 0.6
+            mask[..., 0] = True
+            params["mask"] = mask
+        return self.case(x, num_heads=heads, **params)
+
+    def running_mean(self) -> Case:
+        """A mean and what comes to it, of one shape."""
+        given = self.optional(beta=self.sampled([0.0, 0.5, 0.999]), squared=self.boolean())
+        return self.case(*self.equal_shapes(2), **given)
+
+    def adam(self) -> Case:
+        """Values, running means and means of squares, positive as the last ones have to be."""
+        given = self.optional(
+            lr=self.sampled([0.0, 0.5, -0.5]), correction=self.sampled([1.0, 3.0]), eps=0.1
+        )
+        return self.case(*self.equal_shapes(3, 0.1, 4.0, poles=(0.0,)), **given)
+
     def classified(self) -> Case:
         """Logits and classes, some of them ignored."""
         classes, n = self.side(1, 5), self.number(1, 4)
@@ -235,6 +262,32 @@ class Drawer(Values):
         if self.boolean():
             target[0] = given.get("ignore_index", -100)
         return self.case(self.filled((n, classes)), target, **given)
+
+    def lstm(self) -> Case:
+        """Sums of the gates, weights and states for a few steps, with lengths or without."""
+        x, weight, state, params = self._recurrent(4, 3.0, 1.0)
+        ids = None
+        if self.boolean():
+            steps, n, width = x.shape
+            x, ids = self.filled((4, width)), self.indices((steps, n), 4) % 4
+        return self.case(x, weight, state, self.filled(state.shape), ids, **params, call=_lstm)
+
+    def rnn(self) -> Case:
+        """Sums, weights and a state for a few steps; with relu all sums stay away from 0."""
+        kind = self.optional(nonlinearity=self.sampled(["tanh", "relu"]))
+        if kind.get("nonlinearity") == "relu":
+            x, weight, state, params = self._recurrent(1, 3.0, 0.05, poles=(0.0,), margin=1.0)
+        else:
+            x, weight, state, params = self._recurrent(1, 2.0, 1.0)
+        return self.case(x, weight, state, **params, **kind)
+
+    def _recurrent(self, gates: int, most: float, weights: float, **values: Any) -> Any:
+        steps, n, size = self.number(1, 3), self.side(0, 3), self.number(1, 3)
+        x = self.filled((steps, n, gates * size), -most, most, **values)
+        weight = self.filled((gates * size, size), -weights, weights)
+        lengths = self.rng().integers(1, steps + 1, n)
+        params = self.optional(lengths=lengths, reverse=self.boolean())
+        return x, weight, self.filled((n, size), -1, 1), params
 
     def _window(self) -> dict[str, Any]:
         return {

@@ -23,7 +23,10 @@ OPS = (
     "network",
     "reduction",
 )
-KERNELS = ("elementwise", "indexing", "linalg", "movement", "network", "reduction")
+KERNELS = (
+    "attention", "cached_attention", "conv", "elementwise", "indexing", "linalg", "movement",
+    "network", "optimizing", "recurrent", "reduction", "rowwise",
+)  # fmt: skip
 MODULES = {
     **{f"microgpt.ops.{name}": f"microgpt/ops/{name}.py" for name in OPS},
     "microgpt.autograd": "microgpt/autograd.py",

@@ -23,7 +23,7 @@ Check = Callable[[], float | None]
 
 TIER_OF = {
     "elementwise": 2, "movement": 1, "indexing": 4, "reduction": 3, "activation": 3, "linalg": 3,
-    "conv": 3, "network": 3,
+    "conv": 3, "network": 3, "attention": 3, "cached_attention": 3, "recurrent": 3, "optimizing": 3,
 }  # fmt: skip
 """The tier of an op's forward pass, by the module of `microgpt.ops` that declares it."""
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 import microgpt as mg
+from microgpt.ops import attention, matmul, matrix_transpose, mean, reshape, sum
 from microgpt.ops import elementwise as el
-from microgpt.ops import matmul, matrix_transpose, mean, network, reshape, sum
 from microgpt.ops.activation import softmax
 from microgpt.ops.table import TABLE
 from microgpt.testing.museum import demos
 from microgpt.testing.museum.base import Bug, Check, gradcheck, oracle
-from microgpt.testing.museum.planting import both, functions, kernels, rules
+from microgpt.testing.museum.planting import both, by_definition, functions, kernels, rules
 
-right_scores = network._scores
+right_scores = attention._scores
 
 
 def _one_ahead(q: Any, k: Any, mask: Any, causal: bool, scale: float) -> Any:
@@ -97,7 +97,10 @@ BUGS = (
             "differences can object. The independent formula of the forward pass can, and the law "
             "that earlier outputs have a gradient of exactly 0 on later tokens."
         ),
-        plant=functions((network, "_scores", _one_ahead)),
+        plant=both(
+            by_definition("scaled_dot_product_attention"),
+            functions((attention, "_scores", _one_ahead)),
+        ),
         killers=(oracle("scaled_dot_product_attention"),
                  Check("attention_does_not_see_the_future")),
         missed_by=(gradcheck("scaled_dot_product_attention"), Check("attention_is_a_mean")),
@@ -120,7 +123,10 @@ BUGS = (
             "Gradients are consistent, zeros are where they belong. If all values are the same "
             "row, attention must return this row: `attention_is_a_mean`. And the oracle."
         ),
-        plant=functions((TABLE["scaled_dot_product_attention"], "body", _masked_afterwards)),
+        plant=both(
+            by_definition("scaled_dot_product_attention"),
+            functions((TABLE["scaled_dot_product_attention"], "body", _masked_afterwards)),
+        ),
         killers=(oracle("scaled_dot_product_attention"), Check("attention_is_a_mean")),
         missed_by=(gradcheck("scaled_dot_product_attention"), Check("attention_has_no_order")),
         show=demos.value("sums of the weights of three tokens", _sums_of_weights),
@@ -163,7 +169,7 @@ BUGS = (
             "Shape, smoothness, gradient, training: all is well. Only somebody who computes the "
             "function independently, from the definition, can know: the forward oracle."
         ),
-        plant=functions((TABLE["gelu"], "body", _gelu)),
+        plant=both(by_definition("gelu"), functions((TABLE["gelu"], "body", _gelu))),
         killers=(oracle("gelu"),),
         missed_by=(gradcheck("gelu"), Check("fused_equals_body", "gelu")),
         show=demos.value("gelu at -1, 1 and 2 (tanh form)",
