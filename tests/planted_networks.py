@@ -9,8 +9,9 @@ from microgpt_numpy import KERNELS
 
 import microgpt as mg
 from microgpt import autograd, nn
-from microgpt.ops import TABLE, network
+from microgpt.ops import TABLE, attention, network
 from microgpt.testing.conformance import transformer
+from microgpt.testing.museum.planting import both, by_definition
 from tests.planting import Plant, changed, instead, kernels
 
 # ---- ops -------------------------------------------------------------------------------------
@@ -135,6 +136,16 @@ def leaks_backward(kind: Any) -> Plant:
     return instead(kind, "forward", forward)
 
 
+def defined(op: str, plant: Plant) -> Plant:
+    """A mistake in the definition of a fused op, with no kernel in its place."""
+    return both(by_definition(op), plant)
+
+
+def in_scores(old: str, new: str) -> Plant:
+    """A mistake in the scores of attention."""
+    return defined("scaled_dot_product_attention", changed(attention, "_scores", old, new))
+
+
 PLANTED: dict[str, dict[str, Plant]] = {
     "softmax_is_a_distribution": {
         "not shifted by the maximum": kernels(softmax=unshifted),
@@ -171,8 +182,12 @@ PLANTED: dict[str, dict[str, Plant]] = {
         "gradient without its x̂ term": kernels(layer_norm_vjp=without_dots),
     },
     "rms_norm_is_blind_to_scale": {
-        "mean taken out": instead(TABLE["rms_norm"], "body", rms_of_centred),
-        "gradient past the root": instead(TABLE["rms_norm"], "body", rms_detached),
+        "mean taken out": defined(
+            "rms_norm", instead(TABLE["rms_norm"], "body", rms_of_centred)
+        ),
+        "gradient past the root": defined(
+            "rms_norm", instead(TABLE["rms_norm"], "body", rms_detached)
+        ),
     },
     "dropout_keeps_the_mean": {
         "not scaled up": instead(mg.ops, "dropout", unscaled),
@@ -198,46 +213,92 @@ PLANTED: dict[str, dict[str, Plant]] = {
     "rows_of_a_batch_are_independent": {
         **{
             f"{name} sees the batch": leaks(getattr(nn, name))
-            for name in ("GELU", "Linear", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax")
+            for name in (
+                "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d", "GELU", "LayerNorm", "Linear",
+                "LogSoftmax", "MaxPool2d", "RMSNorm", "ReLU", "SiLU", "Sigmoid", "Softmax",
+            )
         },
         "MLP sees the batch": leaks(mg.models.MLP),
+        "CNN sees the batch": leaks(mg.models.CNN),
+        "Conv2d, gradient only": leaks_backward(nn.Conv2d),
+        "BatchNorm2d, by the batch in evaluation": changed(
+            nn.BatchNorm2d, "forward", "self.training or", "True or"
+        ),
         "Linear, gradient only": leaks_backward(nn.Linear),
         "Flatten joins the batch": changed(nn.Flatten, "forward", "self.start_dim", "0"),
         "Dropout in evaluation": instead(mg.ops, "dropout", always),
     },
-    "attention_does_not_see_the_future": {
-        "mask one too far": changed(network, "_scores", "m - n", "m - n + 1"),
-        "mask one too near": changed(network, "_scores", "m - n", "max(m - n - 1, -n + 1)"),
-        "mask from the start": changed(network, "_scores", "m - n", "0"),
-        "the hidden shine through": changed(
-            network, "_scores", "el.where(seen, scores, -math.inf)", "el.where(seen, scores, -50.0)"
+    "batch_norm_statistics": {
+        "unbiased variance": changed(
+            nn.BatchNorm1d, "forward", "ops.square(centred), axis=axes, keepdims=True)",
+            "ops.square(centred), axis=axes, keepdims=True) * 1.1",
         ),
-        "no mask": changed(network, "_scores", "if causal", "if False"),
+        "ε outside of the root": changed(
+            nn.BatchNorm2d, "forward", "ops.sqrt(variance + self.eps)",
+            "(ops.sqrt(variance) + self.eps)",
+        ),
+        "gradient past the mean": changed(
+            nn.BatchNorm2d, "forward", "x - mean", "x - ops.detach(mean)"
+        ),
+        "images by themselves in the variance": changed(
+            nn.BatchNorm2d, "forward", "ops.mean(ops.square(centred), axis=axes, keepdims=True)",
+            "ops.mean(ops.square(centred - ops.mean(centred, axis=axes[1:], keepdims=True)), "
+            "axis=axes, keepdims=True)",
+        ),
+        "biased running variance": changed(nn.BatchNorm1d, "_track", "* (n / (n - 1))", "* 1.0"),
+        "momentum the wrong way round": changed(
+            nn.BatchNorm1d, "_track", "share = self.momentum", "share = 1 - (self.momentum or 0)"
+        ),
+        "batches not counted": changed(
+            nn.BatchNorm1d, "_track", "self.num_batches_tracked + 1",
+            "self.num_batches_tracked * 0 + 1",
+        ),
+        "tracked in evaluation": changed(
+            nn.BatchNorm2d, "forward",
+            "variance = ops.reshape(self.running_var, spread)",
+            "variance = ops.reshape(self.running_var, spread); self._track(ops.mean(x, axis=axes), "
+            "variance, 2)",
+        ),
+        "evaluation by the batch": changed(
+            nn.BatchNorm1d, "forward", "self.training or", "True or"
+        ),
+    },
+    "attention_does_not_see_the_future": {
+        "mask one too far": in_scores("m - n", "m - n + 1"),
+        "mask one too near": in_scores("m - n", "max(m - n - 1, -n + 1)"),
+        "mask from the start": in_scores("m - n", "0"),
+        "the hidden shine through": in_scores(
+            "el.where(_constant(seen, scores), scores, -math.inf)",
+            "el.where(_constant(seen, scores), scores, -50.0)",
+        ),
+        "no mask": in_scores("if causal", "if False"),
     },
     "attention_is_a_mean": {
-        "mask after the softmax": instead(
-            TABLE["scaled_dot_product_attention"], "body", mask_after_softmax
+        "mask after the softmax": defined(
+            "scaled_dot_product_attention",
+            instead(TABLE["scaled_dot_product_attention"], "body", mask_after_softmax),
         ),
-        "softmax over the queries": instead(
-            network, "softmax", lambda x, axis: mg.softmax(x, axis=-2)
+        "softmax over the queries": defined(
+            "scaled_dot_product_attention",
+            instead(attention, "softmax", lambda x, axis: mg.softmax(x, axis=-2)),
         ),
     },
     "attention_has_no_order": {
-        "always causal": changed(network, "_scores", "if causal", "if True"),
-        "scores know the place": changed(
-            network, "_scores", "* scale", "* scale + 0.01 * np.arange(k.shape[-2])"
+        "always causal": in_scores("if causal", "if True"),
+        "scores know the place": in_scores(
+            "* scale", "* scale + 0.01 * np.arange(k.shape[-2])"
         ),
     },
     "padding_is_not_seen": {
-        "mask ignored": changed(network, "_scores", "if mask is not None", "if False"),
-        "the hidden shine through": changed(
-            network, "_scores", "el.where(mask, scores, -math.inf)", "el.where(mask, scores, -20.0)"
+        "mask ignored": in_scores("if mask is not None", "if False"),
+        "the hidden shine through": in_scores(
+            "el.where(mask, scores, -math.inf)", "el.where(mask, scores, -20.0)"
         ),
-        "mask of numbers weakened": changed(
-            network, "_scores", "scores + mask", "scores + el.maximum(mask, -20.0)"
+        "mask of numbers weakened": in_scores(
+            "scores + mask", "scores + el.maximum(mask, -20.0)"
         ),
-        "mask the wrong way round": changed(
-            network, "_scores", "el.where(mask, scores, -math.inf)",
+        "mask the wrong way round": in_scores(
+            "el.where(mask, scores, -math.inf)",
             "el.where(mask, -math.inf, scores)",
         ),
     },
@@ -255,11 +316,11 @@ PLANTED: dict[str, dict[str, Plant]] = {
         "values not cached": changed(
             transformer, "_logits", "[cache[1], v]", "[cache[1] * 0.0, v]"
         ),
-        "mask from the start": changed(network, "_scores", "m - n", "0"),
+        "mask from the start": in_scores("m - n", "0"),
     },
     "a_transformer_keeps_apart": {
-        "mask one too far": changed(network, "_scores", "m - n", "m - n + 1"),
-        "no mask": changed(network, "_scores", "if causal", "if False"),
+        "mask one too far": in_scores("m - n", "m - n + 1"),
+        "no mask": in_scores("if causal", "if False"),
         "normalised over the batch": changed(
             transformer, "_logits", 'mg.layer_norm(x, w["norm1"], None)',
             'mg.layer_norm(x - mg.mean(x, axis=0), w["norm1"], None)',

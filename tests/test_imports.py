@@ -33,9 +33,12 @@ LAYERS = [
     ("nn",),
     ("optim",),
     ("models",),
+    ("text",),
     ("data",),
+    ("durable",),
     ("checkpoints",),
     ("train",),
+    ("runs",),
     ("viz", "testing"),
     ("cli",),
 ]
@@ -173,6 +176,7 @@ HEAVY = (
     "pluggy", "importlib.metadata", "asyncio", "urllib.request", "argparse",
     "multiprocessing", "microgpt_numpy", "microgpt_python",
     *[f"microgpt.{n}" for n in ("cli", "nn", "optim", "models", "data", "train", "viz", "testing")],
+    "microgpt.text", "microgpt.runs",
 )  # fmt: skip
 
 LOADED = """

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from microgpt.testing.properties import PROPERTIES, Property, examine
-from tests import planted_networks, planted_training
+from tests import planted_networks, planted_positions, planted_recurrent, planted_training
 
 LAWS = [p for p in PROPERTIES.values() if p.applies is None]
-PLANTED = {**planted_networks.PLANTED, **planted_training.PLANTED}
+PLANTED = {
+    **planted_networks.PLANTED,
+    **planted_positions.PLANTED,
+    **planted_recurrent.PLANTED,
+    **planted_training.PLANTED,
+}
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda p: p.name)
@@ -30,6 +35,15 @@ def test_a_planted_mistake_breaks_its_law(law: str, mistake: str) -> None:
 
 
 def test_every_law_of_networks_and_training_has_a_planted_mistake() -> None:
-    ours = ("attention", "layers", "networks", "optimizers", "runs", "training")
+    ours = (
+        "attention",
+        "layers",
+        "networks",
+        "optimizers",
+        "positions",
+        "recurrent",
+        "runs",
+        "training",
+    )
     mine = {p.name for p in LAWS if p.check.__module__.split(".")[-1] in ours}
     assert mine == set(PLANTED)

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import microgpt as mg
-from microgpt import autograd, checkpoints, ops, recompute, transforms
+from microgpt import autograd, checkpoints, nn, ops, recompute, transforms
 from microgpt.cli import main
 from microgpt.cli.museum import compared, curve
-from microgpt.ops import TABLE, network
+from microgpt.ops import TABLE, attention
 from microgpt.optim import Adam, AdamW, Optimizer
 from microgpt.plugins import registry
 from microgpt.testing import museum
@@ -108,9 +108,10 @@ def test_what_a_bug_waits_for_is_not_there_yet(bug: Bug) -> None:
 
 PLACES = [
     (autograd, "propagate"), (recompute, "propagate"), (autograd, "unbroadcast"),
-    (autograd, "_fitted"), (network, "_scores"), (ops, "dropout"), (mg, "dropout"),
+    (autograd, "_fitted"), (attention, "_scores"), (ops, "dropout"), (mg, "dropout"),
     (transforms, "gradients_of"), (checkpoints, "_generators"), (Adam, "_update"),
     (AdamW, "_decoupled"), (Optimizer, "state_dict"), (Optimizer, "zero_grad"),
+    (nn.attention, "turned"), (nn.KVCache, "position"),
 ]  # fmt: skip
 
 
@@ -118,7 +119,8 @@ def library() -> list[object]:
     """Everything that a bug may have replaced."""
     found: list[object] = [vars(owner)[name] for owner, name in PLACES]
     for op in TABLE.values():
-        found += [op.rules, op.reads, op.kind, op.body, op.fast_rules, op.saving]
+        found += [op.rules, op.reads, op.kind, op.body, op.fast_rules, op.saving, op.fast,
+                  op.fast_recorded]  # fmt: skip
         for ending in ("", "_vjp", "_saving"):
             found.append(registry.kernel("numpy", op.name + ending))
     return found

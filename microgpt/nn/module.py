@@ -158,7 +158,9 @@ class Module:
             for table in (module._parameters, module._buffers):
                 for name, old in list(table.items()):
                     if id(old) not in moved:
-                        new = old.detach().to(backend=backend, device=device, dtype=dtype)
+                        # Counters (of batch norm) stay whole numbers.
+                        wanted = dtype if old.dtype.kind == "f" else None
+                        new = old.detach().to(backend=backend, device=device, dtype=wanted)
                         moved[id(old)] = tensor(new, requires_grad=old.requires_grad)
                     table[name] = moved[id(old)]
                     object.__setattr__(module, name, moved[id(old)])

@@ -9,7 +9,8 @@ import numpy as np
 import microgpt as mg
 from microgpt import transforms
 from microgpt.graph import Node
-from microgpt.ops.table import TABLE
+from microgpt.nn import attention
+from microgpt.nn.cache import KVCache
 from microgpt.testing.museum import demos
 from microgpt.testing.museum.base import Bug, Check, gradcheck, oracle
 from microgpt.testing.museum.engine import Gradients, add_up, engine
@@ -69,6 +70,31 @@ def _half_ignored() -> Any:
     return mg.cross_entropy(logits, mg.tensor([0, 0, -100, -100]))
 
 
+def _queries_backwards(rotary: Any, q: Any, k: Any, offset: int) -> Any:
+    # A plane turned the other way is the plane mirrored, turned and mirrored.
+    mirror = mg.tensor(np.repeat([1.0, -1.0], rotary.dim // 2), dtype=q.dtype)
+    return rotary(q * mirror, offset) * mirror, rotary(k, offset)
+
+
+def _two_apart() -> Any:
+    rotary, x = mg.nn.RotaryEmbedding(4), mg.ones((100, 4))
+    q, k = attention.turned(rotary, x, x, 0)
+    return [(q[place] * k[place - 2]).sum().item() for place in (2, 3, 4, 9, 99)]
+
+
+def _places() -> Any:
+    table = mg.nn.LearnedPositions(8, 2)
+    table.weight.data = np.arange(8.0)[:, None] * np.ones(2)
+    layer, cache = mg.nn.MultiHeadAttention(2, 1), mg.nn.KVCache()
+    found = []
+    with mg.no_grad():
+        for _ in range(4):
+            x = table(mg.zeros((1, 1, 2)), offset=cache.position)
+            found.append(x[0, 0, 0].item())
+            layer(x, is_causal=True, cache=cache)
+    return mg.tensor(found)
+
+
 def _row_seven() -> str:
     try:
         return demos.text_of(mg.embedding(mg.tensor([7]), mg.eye(3)))
@@ -112,13 +138,17 @@ BUGS = (
             "learns, a little, from what stands where."
         ),
         blind=(
-            "Norms are kept, gradients are right. The law is that scores depend on i - j alone."
+            "Norms are kept, gradients are right, the rotation itself is, and decoding with a "
+            "cache has the same mistake. The law is that scores depend on i - j alone: "
+            "`rotary_attention_sees_distances` puts hidden tokens in front of a text."
         ),
-        plant=None,
-        killers=(),
-        show=None,
-        waits_for="rotary position embeddings (mg.nn.RotaryEmbedding or an op rope)",
-        arrived=lambda: hasattr(mg.nn, "RotaryEmbedding") or "rope" in TABLE or hasattr(mg, "rope"),
+        plant=functions((attention, "turned", _queries_backwards)),
+        killers=(Check("rotary_attention_sees_distances"),),
+        missed_by=(
+            Check("rotary_keeps_norms_and_distances"), Check("cached_attention_equals_the_whole"),
+        ),
+        show=demos.value("scores of a query and the same key, always 2 places apart, at places 2, "
+                         "3, 4, 9 and 99", _two_apart),
     ),
     Bug(
         48,
@@ -134,13 +164,16 @@ BUGS = (
         ),
         blind=(
             "Training does not use the cache, so all losses are right. The law is that decoding "
-            "token by token equals the forward pass over the whole text."
+            "token by token equals the forward pass over the whole text. With rotary positions it "
+            "does all the same, since they know distances only and all places are one too large: "
+            "`cached_blocks_equal_the_whole` draws all kinds of positions."
         ),
-        plant=None,
-        killers=(),
-        show=None,
-        waits_for="a cache of keys and values (mg.nn.KVCache, or a GPT in mg.models)",
-        arrived=lambda: hasattr(mg.nn, "KVCache") or hasattr(mg.models, "GPT"),
+        plant=functions((KVCache, "position", property(lambda cache: cache.length + 1))),
+        killers=(Check("cached_blocks_equal_the_whole"),),
+        missed_by=(
+            Check("cached_attention_equals_the_whole"), Check("rotary_attention_sees_distances"),
+        ),
+        show=demos.value("places of four tokens that are written one by one", _places),
     ),
     Bug(
         54,

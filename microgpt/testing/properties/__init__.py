@@ -7,6 +7,8 @@ from microgpt.testing.properties import inputs as inputs
 from microgpt.testing.properties import layers as layers
 from microgpt.testing.properties import networks as networks
 from microgpt.testing.properties import optimizers as optimizers
+from microgpt.testing.properties import positions as positions
+from microgpt.testing.properties import recurrent as recurrent
 from microgpt.testing.properties import runs as runs
 from microgpt.testing.properties import training as training
 from microgpt.testing.properties.base import PROPERTIES, Property, examine

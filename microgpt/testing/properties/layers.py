@@ -107,6 +107,33 @@ def _sequential(d: Drawer) -> Any:
     return nn.Sequential(*parts)
 
 
+def _batch_norm(d: Drawer, kind: Any) -> Any:
+    """In evaluation: in training, a row is normalised by the others, see the next law."""
+    layer = kind(WIDTH, d.sampled([1e-5, 0.1]), affine=d.boolean(), dtype="float64")
+    layer.running_mean = constant(d.filled((WIDTH,)))
+    layer.running_var = constant(np.exp(d.filled((WIDTH,), -1, 1)))
+    return layer.eval()
+
+
+def _conv2d(d: Drawer) -> Any:
+    groups, stride = d.sampled([1, WIDTH]), d.number(1, 2)
+    padding = d.sampled([0, 1, "valid"] + ["same"] * (stride == 1))
+    window = (d.number(1, 3), d.number(1, 2))
+    return nn.Conv2d(
+        WIDTH, 2 * WIDTH, window, stride, padding, d.number(1, 2), groups, d.boolean(),
+        generator=d.rng(), dtype="float64",
+    )  # fmt: skip
+
+
+def _cnn(d: Drawer) -> Any:
+    made = models.CNN((5, 6), 3, WIDTH, (2, 3), generator=d.rng())
+    return made.to(dtype="float64")
+
+
+def _pool(d: Drawer, kind: Any) -> Any:
+    return kind(d.sampled([2, 3, (2, 3)]), d.sampled([None, 1, (2, 1)]), d.sampled([0, 1]))
+
+
 def _mlp(d: Drawer) -> Any:
     sizes = (WIDTH, *[d.number(1, 4) for _ in range(d.number(1, 3))])
     activation = d.sampled(["sigmoid", "relu", "tanh", "gelu", "silu"])
@@ -115,16 +142,49 @@ def _mlp(d: Drawer) -> Any:
 
 
 WIDTH = 3
-"""Length of the rows that the modules below are given."""
+"""Length of the rows, or number of channels, that the modules below are given."""
 
 _MADE: dict[str, Callable[[Drawer], Any]] = {
     "Linear": lambda d: nn.Linear(WIDTH, WIDTH, d.boolean(), generator=d.rng(), dtype="float64"),
     "Dropout": lambda d: nn.Dropout(0.5, generator=d.rng()).eval(),
     "GELU": lambda d: nn.GELU(d.sampled(["none", "tanh"])),
     "Sequential": _sequential,
+    "LayerNorm": lambda d: nn.LayerNorm(WIDTH, 1e-5, d.boolean(), d.boolean(), dtype="float64"),
+    "RMSNorm": lambda d: nn.RMSNorm(WIDTH, d.sampled([None, 0.1]), d.boolean(), dtype="float64"),
+    "BatchNorm1d": lambda d: _batch_norm(d, nn.BatchNorm1d),
+    "BatchNorm2d": lambda d: _batch_norm(d, nn.BatchNorm2d),
+    "Conv2d": _conv2d,
+    "AvgPool2d": lambda d: _pool(d, nn.AvgPool2d),
+    "MaxPool2d": lambda d: _pool(d, nn.MaxPool2d),
+    "Embedding": lambda d: nn.Embedding(
+        WIDTH, 2, d.sampled([None, 0]), generator=d.rng(), dtype="float64"
+    ),
     "MLP": _mlp,
+    "CNN": _cnn,
 }
 """How modules are made that have settings worth drawing; the others are made without."""
+
+_MODELS = ("MLP", "CNN")
+
+
+def _some_rows(d: Drawer, n: int) -> np.ndarray:
+    return d.filled((n, *[d.number(1, 3) for _ in range(d.number(0, 1))], WIDTH))
+
+
+def _some_images(d: Drawer, n: int) -> np.ndarray:
+    return d.filled((n, WIDTH, 5, 6))
+
+
+def _some_signals(d: Drawer, n: int) -> np.ndarray:
+    return d.filled((n, WIDTH, *[d.number(1, 3) for _ in range(d.number(0, 1))]))
+
+
+_INPUTS: dict[str, Callable[[Drawer, int], np.ndarray]] = {
+    **dict.fromkeys(("Conv2d", "AvgPool2d", "MaxPool2d", "BatchNorm2d", "CNN"), _some_images),
+    "BatchNorm1d": _some_signals,
+    "Embedding": lambda d, n: d.rng().integers(0, WIDTH, (n, d.number(1, 3))),
+}
+"""A batch of n for modules that take no rows of `WIDTH`; integers have no gradient."""
 
 
 def _layers() -> list[str]:
@@ -145,14 +205,51 @@ def _module(d: Drawer, name: str) -> Any:
 
 @law(39, share=0.5)
 def rows_of_a_batch_are_independent(d: Drawer) -> None:
-    """Every layer and the MLP: a row's output is that of the row alone, whatever else is there."""
-    shape = (d.number(1, 4), *[d.number(1, 3) for _ in range(d.number(0, 1))], WIDTH)
-    values = d.filled(shape)
-    i = d.number(0, shape[0] - 1)
-    for name in (*_layers(), "MLP"):
-        module, x = _module(d, name), leaf(values)
+    """Every layer and model: a row's output is that of the row alone, whatever else is there."""
+    n = d.number(1, 4)
+    i = d.number(0, n - 1)
+    for name in (*_layers(), *_MODELS):
+        module, values = _module(d, name), _INPUTS.get(name, _some_rows)(d, n)
+        floats = values.dtype.kind == "f"
+        x = leaf(values) if floats else mg.tensor(values)
         y = module(x)
-        what = f"{name}, row {i} of {shape[0]}"
+        what = f"{name}, row {i} of {n}"
         near(f"{what}, compared with the row alone", y[i], module(x[i : i + 1])[0], 1e-13)
-        (dx,) = gradients(y[i], [x], np.linspace(1, 2, y[i].size).reshape(y[i].shape))
-        zero(f"{what}, gradient on the other rows", np.delete(dx, i, 0))
+        if floats:
+            (dx,) = gradients(y[i], [x], np.linspace(1, 2, y[i].size).reshape(y[i].shape))
+            zero(f"{what}, gradient on the other rows", np.delete(dx, i, 0))
+
+
+# ---- batch normalisation ---------------------------------------------------------------------
+
+
+@law()
+def batch_norm_statistics(d: Drawer) -> None:
+    """Batch-norm in training: mean 0, variance v/(v+ε); in evaluation by the running ones."""
+    kind, places = d.sampled([(nn.BatchNorm1d, 0), (nn.BatchNorm1d, 1), (nn.BatchNorm2d, 2)])
+    channels, eps = d.number(1, 3), d.sampled([1e-12, 1e-5, 1e-2, 1.0])
+    momentum = d.sampled([0.1, 0.0, 1.0, None])
+    layer = kind(channels, eps, momentum, affine=False, dtype="float64")
+    axes, spread = (0, *range(2, 2 + places)), (channels, *[1] * places)
+    mean, var = np.zeros(channels), np.ones(channels)
+    for batch in range(1, d.number(1, 3) + 1):
+        shape = (d.number(2, 4), channels, *[d.number(1, 3) for _ in range(places)])
+        values, g = d.filled(shape, away_from=(0.0,)), d.filled(shape)
+        x = leaf(values)
+        y = layer(x)
+        m, v = values.mean(axes), values.var(axes)
+        near("means of normalised channels", y.numpy().mean(axes), np.zeros(channels))
+        near("variances of normalised channels", y.numpy().var(axes), v / (v + eps))
+        (dx,) = gradients(y, [x], g)
+        near(
+            "sums of the gradients of a batch norm over a channel",
+            dx.sum(axes), np.zeros(channels), scale=max(1.0, float(np.abs(dx).max())),
+        )  # fmt: skip
+        n = x.size // channels
+        share = 1 / batch if momentum is None else momentum
+        mean, var = mean + share * (m - mean), var + share * (v * n / (n - 1) - var)
+        near(f"running mean after {batch} batches", layer.running_mean, mean)
+        near(f"running variance after {batch} batches", layer.running_var, var)
+    want = (values - mean.reshape(spread)) / np.sqrt(var + eps).reshape(spread)
+    near("batch norm in evaluation", layer.eval()(x), want)
+    near("running mean after an evaluation", layer.running_mean, mean)

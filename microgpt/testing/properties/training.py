@@ -120,15 +120,19 @@ def uneven_shards_equal_the_batch(d: Drawer) -> None:
 
 @law(42, share=0.5)
 def evaluation_weighs_uneven_batches(d: Drawer) -> None:
-    """train.evaluate over batches of any sizes gives the loss and accuracy of all examples."""
+    """train.evaluate over batches of any sizes gives the loss and accuracy of all that count."""
     x, target, classes = classified(d)
+    ignored = d.rng().random(len(x)) < d.sampled([0.0, 0.5])
+    ignored[d.number(0, len(x) - 1)] = False  # one counts at least
+    target = np.where(ignored, -100, target)
     model = nn.Linear(x.shape[1], classes, generator=d.rng(), dtype="float64")
     batches = [(x[rows], target[rows]) for rows in _cuts(d, len(x))]
     found = train.evaluate(model, mg.cross_entropy, batches, {"accuracy": train.accuracy})
     logits = model(constant(x))
     what = f"of batches of {[len(t) for _, t in batches]}"
     near(f"loss {what}", found["loss"], mg.cross_entropy(logits, mg.tensor(target)))
-    near(f"accuracy {what}", found["accuracy"], (logits.numpy().argmax(1) == target).mean())
+    right = (logits.numpy().argmax(1) == target)[~ignored]
+    near(f"accuracy {what}", found["accuracy"], right.mean())
 
 
 @law(43)
@@ -221,7 +225,7 @@ def fit_takes_the_steps_written_out(d: Drawer) -> None:
     x, y = d.filled((n, width)), d.filled((n, outputs))
     lr = d.sampled([0.05, 0.2])
     schedule, rate = schedule_of(d, lr) if d.boolean() else (None, lambda t: lr)
-    limit = d.sampled([None, 0.3])
+    limit, together = d.sampled([None, 0.3]), d.sampled([1, 1, 2, 3])
     settings = {"batch_size": d.number(1, 4), "seed": d.number(0, 99), "shuffle": d.boolean()}
     batches, copies = (data.batches(x, y, tensors=False, **settings) for _ in range(2))
     model = nn.Linear(width, outputs, generator=d.rng(), dtype="float64")
@@ -231,9 +235,14 @@ def fit_takes_the_steps_written_out(d: Drawer) -> None:
     optimizer = optim.SGD(model.parameters(), lr=lr)
     history = train.fit(
         model, mg.mse_loss, optimizer, batches, epochs=2, progress=False, clip_norm=limit,
-        schedule=None if schedule is None else schedule(optimizer),
+        accumulate=together, schedule=None if schedule is None else schedule(optimizer),
     )  # fmt: skip
-    for t, (xs, ys) in enumerate(part for _ in range(2) for part in copies):
+    groups: list[list[Any]] = []
+    for _ in range(2):
+        parts = list(copies)
+        groups += [parts[i : i + together] for i in range(0, len(parts), together)]
+    for t, group in enumerate(groups):
+        xs, ys = (np.concatenate(part) for part in zip(*group, strict=True))
         away = xs @ w.T + b - ys
         near(f"loss of step {t} of fit", history.losses[t], (away**2).mean())
         to_w, to_b = 2 * away.T @ xs / away.size, 2 * away.sum(0) / away.size

@@ -1,0 +1,25 @@
+"""Calling a layer with other tensors in the place of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from microgpt import nn
+
+
+def call_with(layer: nn.Module, values: Mapping[str, Any], *inputs: Any) -> Any:
+    """The layer's output with `values`, by dotted names, in the place of its parameters."""
+    before = []
+    for name, value in values.items():
+        *path, last = name.split(".")
+        part: Any = layer
+        for step in path:
+            part = part[int(step)] if step.isdigit() else getattr(part, step)
+        before.append((part, last, getattr(part, last)))
+        object.__setattr__(part, last, value)
+    try:
+        return layer(*inputs)
+    finally:
+        for part, last, value in before:
+            object.__setattr__(part, last, value)
