@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,83 @@ from microgpt.plugins import registry
 from microgpt.tensor import Tensor
 
 
-class Batches:
+class EpochBatches(ABC):
+    """What all loaders have in common: epochs that can be repeated, and resumed in the middle.
+
+    A kind of batches says how many there are in an epoch (`__len__`), and which one comes at a
+    position of it (`_batch`). That must depend on `seed`, `epoch` and the position alone.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        seed: int | None,
+        transform: Callable[..., Any] | None,
+        tensors: bool,
+    ) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size must be a whole number >= 1; got {batch_size!r}")
+        self.batch_size = batch_size
+        self.transform = transform
+        self.tensors = tensors
+        seed = config.resolve("seed", seed)
+        self.seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
+        self.epoch = 0
+        self.position = 0
+        self._start = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches per epoch."""
+
+    @property
+    @abstractmethod
+    def examples(self) -> int:
+        """Number of examples in an epoch."""
+
+    def _order(self) -> Any:
+        """What `_batch` is to know of the epoch that begins; by default nothing."""
+        return None
+
+    @abstractmethod
+    def _batch(self, order: Any, position: int) -> tuple[np.ndarray, ...]:
+        """The arrays of one batch."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """One epoch; after `load_state_dict` the rest of the one that was under way."""
+        self.position, self._start = self._start, 0
+        count, transform, order = len(self), self.transform, self._order()
+        finish = _tensor_maker() if self.tensors else None
+        while self.position < count:
+            batch = self._batch(order, self.position)
+            if finish is not None:
+                batch = finish(batch)
+            # Counted before it is handed out: a state saved by the receiver does not repeat it.
+            self.position += 1
+            yield batch if transform is None else transform(*batch)
+        self.epoch += 1
+        self.position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Seed, epoch and number of batches seen in it."""
+        return {"seed": self.seed, "epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            InputError: if the state is not one of batches, or of more batches than there are.
+        """
+        if set(state) != {"seed", "epoch", "position"} or state["position"] > len(self):
+            raise InputError(
+                f"a state of {type(self).__name__} has seed, epoch and position (0 to {len(self)});"
+                f" got {state}"
+            )
+        self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
+        self._start = self.position
+
+
+class Batches(EpochBatches):
     """Arrays of equal length, cut into batches; each ``for`` is one epoch.
 
     The order of epoch k depends on the seed and on k alone, so a run that was interrupted can go
@@ -57,22 +134,13 @@ class Batches:
         lengths = [len(a) for a in self.arrays]
         if len(set(lengths)) > 1:
             raise ShapeError(f"batches need arrays of equal length; got lengths {lengths}")
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size must be a whole number >= 1; got {batch_size!r}")
+        super().__init__(batch_size, seed, transform, tensors)
         if drop_last and batch_size > lengths[0]:
             raise InputError(
                 f"drop_last with batch_size={batch_size} leaves no batch of {lengths[0]} examples"
             )
-        self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
-        self.transform = transform
-        self.tensors = tensors
-        seed = config.resolve("seed", seed)
-        self.seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
-        self.epoch = 0
-        self.position = 0
-        self._start = 0
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -84,49 +152,20 @@ class Batches:
         """Number of examples."""
         return len(self.arrays[0])
 
-    def __iter__(self) -> Iterator[Any]:
-        """One epoch; after `load_state_dict` the rest of the one that was under way."""
-        self.position, self._start = self._start, 0
-        size, count = self.batch_size, len(self)
-        order = None
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
-        arrays, transform = self.arrays, self.transform
-        finish = _tensor_maker(arrays) if self.tensors else None
-        while self.position < count:
-            start = self.position * size
-            if order is None:
-                batch = tuple([a[start : start + size] for a in arrays])
-            else:
-                chosen = order[start : start + size]
-                batch = tuple([a.take(chosen, axis=0) for a in arrays])
-            if finish is not None:
-                batch = finish(batch)
-            # Counted before it is handed out: a state saved by the receiver does not repeat it.
-            self.position += 1
-            yield batch if transform is None else transform(*batch)
-        self.epoch += 1
-        self.position = 0
+    def _order(self) -> np.ndarray | None:
+        if not self.shuffle:
+            return None
+        return np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
 
-    def state_dict(self) -> dict[str, int]:
-        """Seed, epoch and number of batches seen in it."""
-        return {"seed": self.seed, "epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken.
-
-        Raises:
-            InputError: if the state is not one of `Batches`, or of more batches than there are.
-        """
-        if set(state) != {"seed", "epoch", "position"} or state["position"] > len(self):
-            raise InputError(
-                f"a state of Batches has seed, epoch and position (0 to {len(self)}); got {state}"
-            )
-        self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
-        self._start = self.position
+    def _batch(self, order: np.ndarray | None, position: int) -> tuple[np.ndarray, ...]:
+        start, stop = position * self.batch_size, (position + 1) * self.batch_size
+        if order is None:
+            return tuple([a[start:stop] for a in self.arrays])
+        chosen = order[start:stop]
+        return tuple([a.take(chosen, axis=0) for a in self.arrays])
 
 
-def _tensor_maker(arrays: tuple[np.ndarray, ...]) -> Callable[[Any], Any]:
+def _tensor_maker() -> Callable[[Any], Any]:
     """Makes tensors of the arrays of a batch; settings are looked up here, once per epoch."""
     name, device = config.place()
     backend = registry.backend(name)
