@@ -9,7 +9,11 @@ import numpy as np
 from microgpt_numpy import KERNELS
 
 import microgpt as mg
-from microgpt import autograd, checkpoints, data, nn, optim, recompute, train
+from microgpt import autograd, checkpoints, data, nn, optim, recompute
+from microgpt.optim.joined import Joined
+from microgpt.train import evaluation
+from microgpt.train.loop import Loop
+from microgpt.train.step import Stepper
 from tests.planted_networks import count_all, mean_of_all
 from tests.planting import Plant, changed, instead, kernels
 
@@ -49,10 +53,10 @@ PLANTED: dict[str, dict[str, Plant]] = {
             optim.Adam, "_update", 'lr / (1 - first**step)', 'lr / (1 - first**max(step - 1, 1))'
         ),
         "no correction of the square": changed(
-            optim.Adam, "_update", "(1 / math.sqrt(1 - second**step))", "1.0"
+            optim.Adam, "_update", "1 / math.sqrt(1 - second**step)", "1.0"
         ),
-        "ε inside of the root": changed(
-            optim.Adam, "_update", "ops.sqrt(square)", "ops.sqrt(square + group['eps'])"
+        "ε left out": changed(
+            optim.Adam, "_update", 'eps=group["eps"]', "eps=0.0"
         ),
         "AdamW coupled": changed(
             optim.Adam, "_update", "if decay and self._decoupled", "if False"
@@ -70,7 +74,18 @@ PLANTED: dict[str, dict[str, Plant]] = {
         "weight decay of SGD upwards": changed(
             optim.SGD, "_update", "grad + value", "grad - value"
         ),
-        "state forgotten": changed(optim.Optimizer, "step", "self.state[place]", "{}"),
+        "state forgotten": changed(
+            optim.Optimizer, "_step_small", "group, entry)", "group, {})"
+        ),
+        "state of joined parameters forgotten": changed(
+            optim.Optimizer, "_step_small", "group, joined.state)", "group, {})"
+        ),
+        "joined parameters exchanged": changed(
+            Joined, "hand_out", "zip(params, parts", "zip(params, parts[::-1]"
+        ),
+        "state lost when somebody has no gradient": changed(
+            optim.Optimizer, "_step_small", "self._part()\n", "pass\n"
+        ),
     },
     "clipping_keeps_the_direction": {
         "small gradients scaled up": changed(
@@ -120,7 +135,12 @@ PLANTED: dict[str, dict[str, Plant]] = {
         "gradient by the number of all": kernels(cross_entropy_vjp=count_all),
     },
     "evaluation_weighs_uneven_batches": {
-        "mean of means": changed(train, "evaluate", "size = len(target)", "size = 1"),
+        "mean of means": changed(
+            evaluation, "measure", "size, _ = counted(target, ignored)", "size = 1"
+        ),
+        "ignored targets count": changed(
+            evaluation, "counted", "np.count_nonzero(host != ignored)", "host.size"
+        ),
     },
     "accumulation_equals_one_batch": {
         "the last one stays": instead(autograd, "_accumulate", overwrite),
@@ -140,14 +160,14 @@ PLANTED: dict[str, dict[str, Plant]] = {
     },
     "the_same_seed_gives_the_same_bits": {
         "order from nowhere": changed(
-            data.Batches, "__iter__", "np.random.default_rng([self.seed, self.epoch])",
+            data.Batches, "_order", "np.random.default_rng([self.seed, self.epoch])",
             "np.random.default_rng()",
         ),
         "order without the seed": changed(
-            data.Batches, "__iter__", "[self.seed, self.epoch]", "[self.epoch]"
+            data.Batches, "_order", "[self.seed, self.epoch]", "[self.epoch]"
         ),
         "an example twice": changed(
-            data.Batches, "__iter__", ".permutation(self.examples)",
+            data.Batches, "_order", ".permutation(self.examples)",
             ".integers(0, self.examples, self.examples)",
         ),
         "generators from nowhere": instead(mg, "generator", from_nowhere),
@@ -166,15 +186,21 @@ PLANTED: dict[str, dict[str, Plant]] = {
         "the last one stays": instead(autograd, "_accumulate", overwrite),
     },
     "fit_takes_the_steps_written_out": {
-        "gradients not zeroed": changed(train, "_step", "run.optimizer.zero_grad()", "pass"),
+        "gradients not zeroed": changed(
+            Stepper, "_backward", "run.optimizer.zero_grad()", "pass"
+        ),
         "clipped after the step": changed(
-            train, "_step", "clip_norm is not None", "clip_norm is not None and run.step"
+            Stepper, "take", "if want_norm or self.clip_norm is not None:", "if run.step:"
         ),
         "half of the gradient": changed(
-            train, "_step", "result.backward()", "(result / 2.0).backward()"
+            Stepper, "_backward", "result.backward()", "(result / 2.0).backward()"
+        ),
+        "batches of a step by their number": changed(
+            Stepper, "_shares", "return [count / self.count for count, _ in sizes]",
+            "return [1 / len(sizes) for _ in sizes]",
         ),
         "schedule one behind": changed(
-            train, "fit", "if schedule is not None:", "if schedule is not None and run.step > 1:"
+            Loop, "_epoch", "if schedule is not None:", "if schedule is not None and run.step > 1:"
         ),
     },
 }  # fmt: skip
