@@ -1,4 +1,4 @@
-"""The `microgpt` command: what is installed, who computes what, which settings are in effect."""
+"""The `microgpt` command: train, sample, look; what is installed, who computes what."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 if `doctor` found that the base does not work, `check` that a
-        backend is not right or `bisect` that two part, 2 after an error.
+        backend is not right or `bisect` that two part, 2 after an error, 130 after Ctrl-C, and 143
+        if `train` was ended by SIGTERM.
 
     Example:
         >>> from microgpt.cli import main
@@ -31,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # What stands behind -- is for the script that `bisect` runs.
-    end = given.index("--") if "bisect" in given and "--" in given else len(given)
-    options = _parser().parse_args(given[:end])
-    options.arguments = given[end + 1 :]
+    own, others = _parted(given)
+    options = _parser().parse_args(own)
+    options.arguments = others
+    options.debug = options.debug or (options.run is _train and "--debug" in others)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # formulas must not fail where output is ASCII only
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        elif isinstance(error, MicrogptError):
+        elif isinstance(error, MicrogptError | OSError):  # a full disk is nobody's mistake here
             print(f"microgpt: {error}", file=sys.stderr)
         else:
             print(
@@ -67,12 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _parted(given: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments that are parsed here, and those that the command deals with itself."""
+    name = next((word for word in given if not word.startswith("-")), None)
+    if name == "train":  # which arguments there are depends on the model
+        end = given.index(name) + 1
+        return given[:end], given[end:]
+    if name == "bisect" and "--" in given:  # what stands behind is for the script that it runs
+        end = given.index("--")
+        return given[:end], given[end + 1 :]
+    return given, []
+
+
 def _parser() -> argparse.ArgumentParser:
     from microgpt import __version__
 
     parser = argparse.ArgumentParser(
         prog="microgpt",
-        description="Shows what microgpt finds on this machine and what it will do.",
+        description="Trains models and uses them; shows what microgpt finds on this machine.",
     )
     parser.add_argument("--version", action="version", version=f"microgpt {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
@@ -88,6 +101,32 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
+    command("train", "train a model: microgpt train gpt --data names (--help lists all)", _train)
+    write = command("sample", "let a trained model write", _sample)
+    judged = command("eval", "say how good a trained model is on what it has not learnt", _eval)
+    shown = command("info", "show the settings, parameters, losses and files of a run", _info)
+    for made in (write, judged, shown):
+        made.add_argument("run_folder", metavar="RUN", help="its folder, such as runs/gpt-names")
+    write.add_argument("--prompt", metavar="TEXT", default="", help="what the text begins with")
+    write.add_argument("--max-tokens", metavar="N", type=int, default=200, help="at most (200)")
+    write.add_argument(
+        "--temperature", metavar="T", type=float, default=0.8,
+        help="0: always the likeliest token; 1: as it has learnt (0.8)",
+    )  # fmt: skip
+    write.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest only")
+    write.add_argument(
+        "--top-p", metavar="P", type=float, help="draw from the likeliest, together P, only"
+    )
+    write.add_argument("--seed", metavar="N", type=int, help="the same seed, the same texts")
+    write.add_argument("--count", metavar="N", type=int, default=1, help="how many texts (1)")
+    write.add_argument("--stream", action="store_true", help="show each piece when it comes")
+    judged.add_argument("--json", action="store_true", help="print JSON, for programs")
+    for made in (write, judged):
+        made.add_argument(
+            "--weights", choices=("best", "last"), help="by default the best, if there are any"
+        )
+        made.add_argument("--backend", metavar="NAME", help="by default that of the training")
+        made.add_argument("--device", metavar="NAME", help="of the backend")
     command("doctor", "check the installation and say what would mend it", _doctor)
     listing = command("backends", "list the backends, and which plugin serves which op", _backends)
     which = listing.add_mutually_exclusive_group()
@@ -126,6 +165,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # Each command imports what it needs when it runs, so that none slows the others down.
+
+
+def _train(options: argparse.Namespace) -> int:
+    from microgpt.cli.train import main as train
+
+    return train(options.arguments)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from microgpt.cli.sample import sample
+
+    return sample(options)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from microgpt.cli.evaluate import evaluate
+
+    return evaluate(options)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from microgpt.cli.info import info
+
+    return info(options.run_folder)
 
 
 def _doctor(_: argparse.Namespace) -> int:
