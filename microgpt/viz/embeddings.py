@@ -1,0 +1,177 @@
+"""Words as points: an embedding seen from where it is widest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from microgpt.errors import InputError, ShapeError
+from microgpt.viz.style import COLOURS, GREY, array, shown, styled
+
+
+def principal_components(vectors: Any, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of `vectors` along the `count` directions in which they vary most.
+
+    Args:
+        vectors: (n, dimensions).
+
+    Returns:
+        The coordinates (n, count), the mean in the origin, and the share of the variance that each
+        direction explains. Signs are chosen so that the largest coordinate of each is positive.
+
+    Raises:
+        ShapeError: if there are fewer than two vectors, or fewer directions than asked for.
+
+    Source: Pearson (1901), by the singular value decomposition of the centred vectors.
+
+    Example:
+        >>> import numpy as np
+        >>> places, share = principal_components([[0.0, 0.0], [3.0, 4.0]], 1)
+        >>> np.abs(places).round(2).tolist(), share.round(2).tolist()
+        ([[2.5], [2.5]], [1.0])
+    """
+    points = array(vectors).astype(float)
+    if points.ndim != 2 or len(points) < 2 or min(points.shape) < count:
+        raise ShapeError(
+            f"principal_components: vectors of shape {points.shape}; required: (n, dimensions), "
+            f"both at least {max(count, 2)}"
+        )
+    centred = points - points.mean(axis=0)
+    u, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    places = u[:, :count] * sizes[:count]
+    largest = places[np.abs(places).argmax(axis=0), np.arange(count)]
+    share = sizes[:count] ** 2 / max(float((sizes**2).sum()), np.finfo(float).tiny)
+    return places * np.where(largest < 0, -1.0, 1.0), share
+
+
+def embedding_map(
+    vectors: Any,
+    words: Sequence[Any],
+    *,
+    groups: Sequence[Any] | None = None,
+    arrows: Sequence[tuple[Any, Any]] = (),
+    title: str = "",
+) -> Any:
+    """Vectors projected to the plane in which they vary most, each with its word.
+
+    Args:
+        vectors: (n, dimensions), n of at least 2.
+        words: n labels.
+        groups: the group of each word, shown by colour and in a legend.
+        arrows: pairs of words to connect, e.g. ``[("man", "woman"), ("king", "queen")]``.
+
+    Returns:
+        A matplotlib figure; the axes say how much of the variance they show.
+
+    Raises:
+        ShapeError: if the numbers of vectors, words and groups differ.
+        InputError: if an arrow names a word that is not there.
+
+    Example:
+        >>> import microgpt as mg
+        >>> figure = mg.viz.embedding_map([[0, 1, 0], [1, 0, 0], [0, 0, 2]], ["a", "b", "c"])
+        >>> sorted(text.get_text() for text in figure.axes[0].texts)
+        ['a', 'b', 'c']
+    """
+    places, share = principal_components(vectors)
+    for what, labels in (("words", words), ("groups", groups)):
+        if labels is not None and len(labels) != len(places):
+            raise ShapeError(
+                f"embedding_map: {len(places)} vectors and {len(labels)} {what}; required: as many"
+            )
+    known = {word: i for i, word in enumerate(words)}
+    missing = sorted({str(w) for pair in arrows for w in pair if w not in known})
+    if missing:
+        raise InputError(f"embedding_map: arrows between {missing}, which are not among the words")
+    kinds = list(dict.fromkeys(groups)) if groups is not None else [None]
+    with styled() as make:
+        figure = make(figsize=(7.5, 6.5))
+        ax = figure.subplots()
+        of = [None] * len(places) if groups is None else list(groups)
+        for i, kind in enumerate(kinds):
+            chosen = np.array([g == kind for g in of])
+            ax.scatter(
+                *places[chosen].T, s=22, color=COLOURS[i % len(COLOURS)], linewidth=0,
+                label=None if kind is None else str(kind), zorder=3,
+            )  # fmt: skip
+        for start, end in arrows:
+            a, b = places[known[start]], places[known[end]]
+            ax.annotate(
+                "", b, a, arrowprops={"arrowstyle": "->", "color": GREY, "lw": 1.1, "shrinkA": 5,
+                                      "shrinkB": 5},
+            )  # fmt: skip
+        ax.margins(0.09)
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.set_xlabel(f"1st principal component ({share[0]:.0%} of the variance)")
+        ax.set_ylabel(f"2nd principal component ({share[1]:.0%})")
+        ax.axhline(0, color="#e5e5e5", linewidth=0.8, zorder=0)
+        ax.axvline(0, color="#e5e5e5", linewidth=0.8, zorder=0)
+        if groups is not None:
+            ax.legend()
+        if title:
+            ax.set_title(title)
+        figure.draw_without_rendering()  # settles the layout, and with it the scale of the axes
+        size = 9 if len(places) <= 60 else 7.5 if len(places) <= 150 else 6
+        _label(ax, places, [shown(w) for w in words], size)
+        return figure
+
+
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+"""Where a word may stand, seen from its point: preferred ones first."""
+
+_FAR = (1.0, 3.5, 6.0)
+"""How many gaps away; from the second on with a line to the point."""
+
+
+def _label(ax: Any, places: np.ndarray, words: Sequence[str], size: float) -> None:
+    """Each word at that side of its point, and so near, that it covers least of what is there."""
+    dots = ax.figure.dpi / 72.0
+    at = ax.transData.transform(places)
+    frame = ax.bbox
+    high = size * 1.15 * dots
+    wide = [_width(word, size) * dots for word in words]
+    gap = 4.0 * dots
+    taken = np.hstack([at - gap / 2, at + gap / 2])  # left, low, right, high of all that is there
+    # Words in the thick of it choose last: they have no good place anyway.
+    crowd = (np.linalg.norm(at[:, None] - at[None], axis=-1) < 3 * high).sum(axis=1)
+    for i in np.argsort(crowd, kind="stable"):
+        (x, y), w = at[i], wide[i]
+        best, cost, away = (0.0, 0.0), np.inf, False
+        for far in _FAR:
+            for step, (dx, dy) in enumerate(_SIDES):
+                left = x + dx * gap * far - (w / 2, 0.0, w)[dx]
+                low = y + dy * gap * far - (high / 2, 0.0, high)[dy]
+                box = (left, low, left + w, low + high)
+                outside = max(frame.x0 - left, 0) + max(left + w - frame.x1, 0)
+                covered = _overlap(box, taken) + outside * high
+                found = covered + (0.01 * step + 0.08 * (far - 1)) * w * high
+                if found < cost:
+                    best, cost, away = (left + w / 2, low + high / 2), found, far > 1
+            if cost < 0.08 * w * high:
+                break
+        half = np.array([w / 2, high / 2])
+        taken = np.vstack([taken, np.hstack([best - half, best + half])])
+        offset = ((best[0] - x) / dots, (best[1] - y) / dots)
+        line = {"arrowstyle": "-", "color": "#aaaaaa", "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
+        ax.annotate(
+            words[i], places[i], offset, textcoords="offset points", fontsize=size, ha="center",
+            va="center", zorder=4, arrowprops=line if away else None,
+        ).set_in_layout(False)  # fmt: skip
+
+
+def _width(word: str, size: float) -> float:
+    """Width in points."""
+    if not word.isascii():  # its font is found when it is drawn
+        return size * sum(1.05 if ord(c) > 0x2E80 else 0.65 for c in word)
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), word, size=size).get_extents().width) + 2
+
+
+def _overlap(box: tuple[float, float, float, float], others: np.ndarray) -> float:
+    """The area that `box` shares with the others (n, 4) together."""
+    wide = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    high = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    return float((np.maximum(wide, 0) * np.maximum(high, 0)).sum())
