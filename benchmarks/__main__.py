@@ -1,4 +1,4 @@
-"""``python -m benchmarks scalar|ops|mlp|import|all``: see `benchmarks.measure` for how."""
+"""``python -m benchmarks NAME…`` or ``all``: see `benchmarks.measure` for how."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = {"scalar": "W1", "ops": "W2", "mlp": "W3", "import": "W9"}
+NAMES = {
+    "scalar": "W1",
+    "ops": "W2",
+    "mlp": "W3",
+    "cnn": "W4",
+    "lstm": "W5",
+    "gpt": "W6",
+    "generate": "W7",
+    "memory": "W8",
+    "import": "W9",
+    "growth": "W10",
+    "names": "names",
+}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POCL_MAX_PTHREAD_COUNT")
 
 
