@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 OUT ?= out
-BENCH ?= scalar ops mlp import
+BENCH ?= scalar ops mlp cnn lstm gpt generate memory growth import
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types bench mutants setup ci python clean
@@ -36,7 +36,7 @@ format: $(VENV)/.installed-dev ## put the files into the format that `make lint`
 types: $(VENV)/.installed-dev ## check the types
 	$(VENV)/bin/pyright --pythonpath $(PY)
 
-bench: $(VENV)/.installed-test ## measure the speed; BENCH='scalar ops mlp import' picks what
+bench: $(VENV)/.installed-test ## measure the speed; BENCH='gpt memory' picks what
 	@for what in $(BENCH); do \
 		echo "$(PY) -m benchmarks $$what"; $(PY) -m benchmarks $$what $(ARGS) || exit 1; \
 	done

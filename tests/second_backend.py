@@ -89,14 +89,14 @@ def drawn(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def training(optimizer="SGD", **settings):
-    """Three steps."""
+def training(optimizer="SGD", count=3, **settings):
+    """`count` steps of an optimizer."""
 
     def train():
         x, y = mg.tensor(drawn(12, 20)), mg.tensor(np.arange(12) % 5)
         model = mg.models.MLP((20, 16, 5), "tanh", generator=mg.generator(0))
         steps = getattr(mg.optim, optimizer)(model.parameters(), lr=0.01, **settings)
-        for _ in range(3):
+        for _ in range(count):
             steps.zero_grad()
             mg.cross_entropy(model(x), y).backward()
             steps.step()

@@ -19,8 +19,10 @@ import pytest
 import microgpt as mg
 from microgpt.cli import main
 from microgpt.errors import BackendError, InputError
+from microgpt.ops import TABLE
 from microgpt.testing.conformance import TIERS, Kit, Verdict, check_backend
 from microgpt.testing.conformance.reference import NumpyCopy
+from microgpt.testing.conformance.tiers import NOT_JUDGED, TIER_OF, ops
 from tests.planted_kernels import FAULTS, coarse
 
 EXAMPLES = 10
@@ -64,6 +66,18 @@ def test_planted_faults_are_found(name: str) -> None:
 def test_there_are_enough_faults_and_all_tiers_find_some() -> None:
     assert len(FAULTS) >= 20
     assert {fault.check[:2] for fault in FAULTS.values()} == {f"T{n}" for n in range(len(TIERS))}
+
+
+def test_every_op_is_judged_or_left_out_for_a_reason() -> None:
+    own = [op for op in TABLE.values() if op.function.__module__.startswith("microgpt.")]
+    left_out = {op.name for op in own} - {op.name for op in ops()}
+    assert left_out == set(NOT_JUDGED) == {"transfer"}
+
+
+def test_an_op_of_a_module_without_a_tier_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TIER_OF, "recurrent")
+    with pytest.raises(KeyError, match="recurrent"):
+        Kit("numpy", 1).run(tiers=[3])
 
 
 def test_faults_of_a_kernel_of_the_numpy_backend_itself_are_found() -> None:

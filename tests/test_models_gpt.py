@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import microgpt as mg
 from microgpt.errors import InputError, ShapeError
 from microgpt.models import GPT, GPTConfig
-from tests.test_nn import call_with
+from tests.calling import call_with
 
 RNG = np.random.default_rng(0)
 TINY = dict(vocab_size=5, block_size=4, n_embd=4, n_layer=1, n_head=2)

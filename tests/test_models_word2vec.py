@@ -11,7 +11,7 @@ import pytest
 import microgpt as mg
 from microgpt.errors import InputError, ShapeError
 from microgpt.models import SkipGram, skip_gram_batches
-from tests.test_nn import call_with
+from tests.calling import call_with
 
 PEOPLE = {
     "king": "royal male old", "queen": "royal female old", "prince": "royal male young",

@@ -11,6 +11,7 @@ import pytest
 import microgpt as mg
 from microgpt import nn
 from microgpt.errors import CheckpointError, GradientError, InputError, InputTypeError, ShapeError
+from tests.calling import call_with
 
 RNG = np.random.default_rng(0)
 
@@ -43,23 +44,6 @@ def test_every_parameter_receives_the_gradient_that_differences_give(place: int)
                               values[0]) ** 2).sum()  # fmt: skip
 
         mg.testing.gradcheck(loss, x, *[p.numpy() for _, p in named])
-
-
-def call_with(layer: nn.Module, values: dict[str, Any], x: Any) -> Any:
-    """The layer's output with other tensors in the place of its parameters."""
-    before = {}
-    for name, value in values.items():
-        *path, last = name.split(".")
-        part: Any = layer
-        for step in path:
-            part = part[int(step)] if step.isdigit() else getattr(part, step)
-        before[name] = (part, last, getattr(part, last))
-        object.__setattr__(part, last, value)
-    try:
-        return layer(x)
-    finally:
-        for part, last, value in before.values():
-            object.__setattr__(part, last, value)
 
 
 def test_linear_equals_pytorch() -> None:

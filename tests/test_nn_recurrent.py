@@ -10,7 +10,7 @@ import pytest
 import microgpt as mg
 from microgpt import nn
 from microgpt.errors import DTypeError, InputError, ShapeError
-from tests.test_nn import call_with
+from tests.calling import call_with
 
 RNG = np.random.default_rng(0)
 

@@ -21,7 +21,9 @@ def index_add(x: Any, indices: Any, *, axis: int, size: int) -> Any:
     where = np.asarray(indices)
     before, after = x.shape[:axis], x.shape[axis + where.ndim :]
     flat = where.reshape(-1)
-    rows = np.moveaxis(x.reshape(*before, flat.size, *after), axis, 0)
+    rows = x.reshape(*before, flat.size, *after)
+    if axis:
+        rows = np.moveaxis(rows, axis, 0)
     y = np.zeros((size, *before, *after), dtype=x.dtype)
     if x.size <= 1024:
         np.add.at(y, flat, rows)
@@ -31,7 +33,7 @@ def index_add(x: Any, indices: Any, *, axis: int, size: int) -> Any:
         places = flat[order]
         starts = np.flatnonzero(np.concatenate(([True], places[1:] != places[:-1])))
         y[places[starts]] = np.add.reduceat(rows[order], starts, axis=0)
-    return np.moveaxis(y, 0, axis)
+    return np.moveaxis(y, 0, axis) if axis else y
 
 
 def scatter_add(x: Any, indices: Any, source: Any, *, axis: int) -> Any:

@@ -8,7 +8,8 @@ to compute, so that little is kept between the passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,11 @@ STRETCH = 1 << 15
 _dot = np.vecdot
 
 
-def stretches(size: int, length: int = 1) -> Iterator[slice]:
+@lru_cache(maxsize=256)
+def stretches(size: int, length: int = 1) -> tuple[slice, ...]:
     """Slices of about STRETCH elements, in whole rows of `length`."""
     step = max(STRETCH // max(length, 1), 1)
-    for i in range(0, size, step):
-        yield slice(i, min(i + step, size))
+    return tuple([slice(i, min(i + step, size)) for i in range(0, size, step)])
 
 
 def flat(x: Any) -> Any:
@@ -55,20 +56,26 @@ def gelu(x: Any, *, approximate: str) -> Any:
         y *= x
         y *= 0.5
         return y
-    one, linear, cubic = (x.dtype.type(c) for c in (1, _LINEAR, _CUBIC))
     y = np.empty(x.shape, x.dtype)
-    source, target = flat(x), flat(y)
     with np.errstate(over="ignore", invalid="ignore"):
-        for part in stretches(x.size):
-            a, t = source[part], target[part]
-            np.multiply(a, a, out=t)
-            t *= cubic
-            t += linear
-            t *= a
-            np.exp(t, out=t)
-            t += one
-            np.divide(a, t, out=t)
+        if x.size <= STRETCH:
+            _gelu_tanh(x, y)
+        else:
+            source, target = flat(x), flat(y)
+            for part in stretches(x.size):
+                _gelu_tanh(source[part], target[part])
     return y
+
+
+def _gelu_tanh(x: Any, out: Any) -> None:
+    kind = x.dtype.type
+    np.multiply(x, x, out=out)
+    out *= kind(_CUBIC)
+    out += kind(_LINEAR)
+    out *= x
+    np.exp(out, out=out)
+    out += kind(1)
+    np.divide(x, out, out=out)
 
 
 def gelu_saving(x: Any, *, approximate: str) -> tuple[Any, tuple]:
@@ -88,9 +95,12 @@ def gelu_vjp(g: Any, saved: Any, x: Any, *, needs: Any, approximate: str) -> tup
         first, second = spare[:, : a.size]
         # gelu(x)/x needs no exponential, or no error function, but an x with all its digits.
         np.abs(a, out=out)
-        clear = out.min() > _CLEAR[a.dtype.char] and out.max() < _FLAT[a.dtype.char]
-        if clear and value is not None:
-            np.divide(value[part], a, out=first)
+        clear = value is not None and (
+            np.minimum.reduce(out) > _CLEAR[a.dtype.char]
+            and np.maximum.reduce(out) < _FLAT[a.dtype.char]
+        )
+        if clear:
+            np.divide(value[part], a, out=first)  # pyright: ignore[reportOptionalSubscript]
             quotient(a, first, out, second)
         else:
             whole(a, out, first, second)
@@ -195,45 +205,57 @@ def silu_vjp(g: Any, y: Any, x: Any, *, needs: Any) -> tuple[Any]:
 # ---- layer norm ------------------------------------------------------------------------------
 
 
-def _centred(rows: Any, out: Any) -> Any:
-    """Rows without their means, in `out`."""
+def _normalise(rows: Any, out: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any]:
+    """Write the result of some rows; their means and 1/√(variance + ε), as columns."""
+    kind, n = rows.dtype.type, rows.shape[-1]
     mean = row_sums(rows)
-    mean /= rows.dtype.type(rows.shape[-1])
+    mean /= kind(n)
     np.subtract(rows, mean, out=out)
-    return mean
+    scale = _dot(out, out)[:, None]
+    scale /= kind(n)
+    scale += kind(eps)
+    np.sqrt(scale, out=scale)
+    np.reciprocal(scale, out=scale)
+    out *= scale
+    if weight is not None:
+        out *= weight
+    if bias is not None:
+        out += bias
+    return mean, scale
 
 
-def _normalise(x: Any, weight: Any, bias: Any, eps: float, saving: bool) -> tuple[Any, Any, Any]:
-    n = x.shape[-1]
-    kind = x.dtype.type
-    y = np.empty(x.shape, x.dtype)
-    source, target = _rows(x), _rows(y)
-    means = np.empty((len(source), 1), x.dtype) if saving else None
-    scales = np.empty((len(source), 1), x.dtype) if saving else None
-    for part in stretches(len(source), n):
-        rows, out = source[part], target[part]
-        mean = _centred(rows, out)
-        scale = _dot(out, out)[:, None]
-        scale /= kind(n)
-        scale += kind(eps)
-        np.sqrt(scale, out=scale)
-        np.reciprocal(scale, out=scale)
-        out *= scale
-        if weight is not None:
-            out *= weight
-        if bias is not None:
-            out += bias
-        if means is not None and scales is not None:
-            means[part], scales[part] = mean, scale
-    return y, means, scales
+def _one_row(x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    """What a model that writes token by token asks for: the columns are Python numbers here."""
+    n = x.size
+    y = x - float(np.add.reduce(x, axis=None)) / n
+    variance = float(np.vdot(y, y)) / n + eps
+    if not variance > 0:
+        return None
+    y *= 1 / math.sqrt(variance)
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+    return y
 
 
 def layer_norm(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
-    return _normalise(x, weight, bias, eps, False)[0]
+    if 0 < x.size == x.shape[-1] and x.dtype.char != "e":
+        y = _one_row(x, weight, bias, eps)
+        if y is not None:
+            return y
+    return layer_norm_saving(x, weight, bias, eps=eps)[0]
 
 
 def layer_norm_saving(x: Any, weight: Any, bias: Any, *, eps: float) -> tuple[Any, tuple]:
-    y, means, scales = _normalise(x, weight, bias, eps, True)
+    y = np.empty(x.shape, x.dtype)
+    source, target = _rows(x), _rows(y)
+    if x.size <= STRETCH:
+        return y, _normalise(source, target, weight, bias, eps)
+    means = np.empty((len(source), 1), x.dtype)
+    scales = np.empty((len(source), 1), x.dtype)
+    for part in stretches(len(source), x.shape[-1]):
+        means[part], scales[part] = _normalise(source[part], target[part], weight, bias, eps)
     return y, (means, scales)
 
 
@@ -242,41 +264,44 @@ def layer_norm_vjp(
 ) -> tuple[Any, Any, Any]:
     """With x̂ the normalised row: (ĝ - mean ĝ - x̂·mean(ĝ·x̂)) / σ, where ĝ = g·weight."""
     if not isinstance(saved, tuple):  # the output of a forward kernel that another plugin replaced
-        saved = _normalise(x, weight, bias, eps, True)[1:]
+        saved = layer_norm_saving(x, weight, bias, eps=eps)[1]
     means, scales = saved
     for_x, for_weight, for_bias = needs
     n = x.shape[-1]
-    kind = x.dtype.type
     source, upper = _rows(x), _rows(g)
     grad = np.empty(x.shape, x.dtype) if for_x else None
     target = None if grad is None else _rows(grad)
-    to_weight = np.zeros(n, x.dtype) if for_weight else None
+    to_weight = None
     for part in stretches(len(source), n):
-        rows = upper[part]
+        rows, scale = upper[part], scales[part]
         normal = source[part] - means[part]
-        normal *= scales[part]
-        if to_weight is not None:
-            to_weight += _column_dots(rows, normal)
-        if target is None:
-            continue
-        out = target[part]
-        if weight is None:
-            out[...] = rows
-        else:
-            np.multiply(rows, weight, out=out)
-        dots = _dot(out, normal)[:, None]
-        dots /= kind(n)
-        mean = row_sums(out)
-        mean /= kind(n)
-        out -= mean
-        normal *= dots
-        out -= normal
-        out *= scales[part]
+        normal *= scale
+        if for_weight:
+            dots = column_sums(rows * normal)
+            to_weight = dots if to_weight is None else to_weight + dots
+        if target is not None:
+            _project(rows, weight, normal, scale, target[part], True)
+    if for_weight and to_weight is None:
+        to_weight = np.zeros(n, x.dtype)
     return grad, to_weight, column_sums(upper) if for_bias else None
 
 
-def _column_dots(a: Any, b: Any) -> Any:
-    return column_sums(a * b)
+def _project(rows: Any, weight: Any, normal: Any, scale: Any, out: Any, centred: bool) -> None:
+    """Write (ĝ - mean ĝ - x̂·mean(ĝ·x̂))·scale; without mean ĝ if not `centred`."""
+    n = rows.dtype.type(rows.shape[-1])
+    if weight is None:
+        out[...] = rows
+    else:
+        np.multiply(rows, weight, out=out)
+    dots = _dot(out, normal)[:, None]
+    dots /= n
+    if centred:
+        mean = row_sums(out)
+        mean /= n
+        out -= mean
+    normal *= dots
+    out -= normal
+    out *= scale
 
 
 # ---- rms norm --------------------------------------------------------------------------------
@@ -309,25 +334,18 @@ def rms_norm_vjp(g: Any, y: Any, x: Any, weight: Any, *, needs: Any, eps: float)
     source, upper = _rows(x), _rows(g)
     grad = np.empty(x.shape, x.dtype) if for_x else None
     target = None if grad is None else _rows(grad)
-    to_weight = np.zeros(n, x.dtype) if for_weight else None
+    to_weight = None
     for part in stretches(len(source), n):
         rows = upper[part]
         scale = _inverse_root(source[part], eps)
         normal = source[part] * scale
-        if to_weight is not None:
-            to_weight += _column_dots(rows, normal)
-        if target is None:
-            continue
-        out = target[part]
-        if weight is None:
-            out[...] = rows
-        else:
-            np.multiply(rows, weight, out=out)
-        dots = _dot(out, normal)[:, None]
-        dots /= x.dtype.type(n)
-        normal *= dots
-        out -= normal
-        out *= scale
+        if for_weight:
+            dots = column_sums(rows * normal)
+            to_weight = dots if to_weight is None else to_weight + dots
+        if target is not None:
+            _project(rows, weight, normal, scale, target[part], False)
+    if for_weight and to_weight is None:
+        to_weight = np.zeros(n, x.dtype)
     return grad, to_weight
 
 

@@ -47,7 +47,7 @@ def unwrap(op: Op, args: tuple[Any, ...], first: TensorBase) -> tuple[tuple, tup
     kind = type(first._data)
     dtype = first._data.dtype
     # As long as everything is like the first tensor, there is nothing to convert.
-    alike = first._edge is not None or not op.floats
+    alike = first._edge is not None or not op.floats or getattr(dtype, "kind", "") == _FLOATING
     for i, a in enumerate(args):
         if isinstance(a, TensorBase):
             raw = a._data

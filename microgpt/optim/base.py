@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from microgpt.errors import CheckpointError, InputError, InputTypeError
-from microgpt.optim.joined import LARGEST, Joined, alike
+from microgpt.optim.joined import LARGEST, Joined, Plan, alike
 from microgpt.plugins import registry
 from microgpt.tensor import Tensor
 
@@ -64,6 +63,7 @@ class Optimizer:
             self.param_groups.append({**defaults, **group, "params": tensors})
         self._state: list[dict[str, Any]] = [{} for _ in self._parameters()]
         self._joined: dict[int, Joined] = {}
+        self._plans = self._planned()
         for group in self.param_groups:
             self._check(group)
 
@@ -75,6 +75,21 @@ class Optimizer:
             raise InputError(
                 f"{type(self).__name__}: weight_decay must be >= 0; got {group['weight_decay']}"
             )
+
+    def _planned(self) -> list[Plan]:
+        """Which parameters of each group are stepped alone, and which together."""
+        plans, place = [], 0
+        for group in self.param_groups:
+            plan = Plan([], [], [])
+            for p in group["params"]:
+                if self._elementwise and p.size <= LARGEST:
+                    plan.small.append(p)
+                    plan.places.append(place)
+                else:
+                    plan.large.append((p, place))
+                place += 1
+            plans.append(plan)
+        return plans
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -92,26 +107,24 @@ class Optimizer:
         Values are replaced, never overwritten: arrays handed out earlier keep their numbers, and
         a backward pass that still needs the old values notices.
         """
-        place = 0
-        for number, group in enumerate(self.param_groups):
-            small: list[Tensor] = []
-            places: list[int] = []
-            for p in group["params"]:
-                edge = p._edge
+        for number, (group, plan) in enumerate(zip(self.param_groups, self._plans, strict=True)):
+            for p, place in plan.large:
+                edge: Any = p._edge
                 if edge is not None and edge.grad is not None:
-                    if self._elementwise and math.prod(edge.shape) <= LARGEST:
-                        small.append(p)
-                        places.append(place)
-                    else:
-                        p._data = edge.data = self._update(
-                            p._data, edge.grad._data, group, self._state[place]
-                        )
-                place += 1
-            if small:
-                self._step_small(number, group, places, small)
+                    p._data = edge.data = self._update(
+                        p._data, edge.grad._data, group, self._state[place]
+                    )
+            params, places = plan.small, plan.places
+            edges: list[Any] = [p._edge for p in params]
+            there = [i for i, e in enumerate(edges) if e is not None and e.grad is not None]
+            if len(there) < len(params):
+                params, places = [params[i] for i in there], [places[i] for i in there]
+                edges = [edges[i] for i in there]
+            if params:
+                self._step_small(number, group, places, params, [e.grad._data for e in edges])
 
     def _step_small(
-        self, number: int, group: Group, places: list[int], params: list[Tensor]
+        self, number: int, group: Group, places: list[int], params: list[Tensor], grads: list[Any]
     ) -> None:
         """Change the small parameters of a group, in one array if they are alike."""
         joined = self._joined.get(number)
@@ -119,13 +132,11 @@ class Optimizer:
             self._part()
             entries = [self._state[i] for i in places]
             if len(params) < 2 or not alike(params, entries):
-                for p, entry in zip(params, entries, strict=True):
-                    grad = p._edge.grad._data  # pyright: ignore
+                for p, grad, entry in zip(params, grads, entries, strict=True):
                     p._data = p._edge.data = self._update(p._data, grad, group, entry)  # pyright: ignore
                 return
             joined = self._joined[number] = Joined(places, params, entries)
-        grads = joined.join([p._edge.grad._data for p in params])  # pyright: ignore
-        values = self._update(joined.joined_values(params), grads, group, joined.state)
+        values = self._update(joined.joined_values(params), joined.join(grads), group, joined.state)
         joined.hand_out(params, values)
 
     def _part(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 from microgpt.ops.movement import concat, reshape
 from microgpt.ops.table import TABLE
@@ -16,6 +16,18 @@ _CONCAT = concat.op.kernels
 
 LARGEST = 1 << 14
 """Parameters with more elements are stepped alone: for them the calls cost little."""
+
+
+class Plan(NamedTuple):
+    """How the parameters of a group are stepped: large ones alone, small ones together.
+
+    `large` has pairs of a parameter and its number in the optimizer, `places` the numbers of
+    `small`.
+    """
+
+    large: list[tuple[Tensor, int]]
+    small: list[Tensor]
+    places: list[int]
 
 
 class Joined:

@@ -124,7 +124,8 @@ def _text(node: ast.AST) -> str:
         return ast.unparse(node.body)
     if isinstance(node, ast.FunctionDef):
         return f"def {node.name}({ast.unparse(node.args)})"
-    return ast.unparse(getattr(node, "value", node) if node._fields == ("value",) else node)
+    inside = getattr(node, "value", None) if node._fields == ("value",) else None
+    return ast.unparse(node if inside is None else inside)  # a bare `return` has nothing inside
 
 
 def _slots(

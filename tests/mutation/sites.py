@@ -14,15 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OPS = (
-    "activation",
-    "conv",
-    "elementwise",
-    "indexing",
-    "linalg",
-    "movement",
-    "network",
-    "reduction",
-)
+    "activation", "attention", "cached_attention", "conv", "elementwise", "indexing", "linalg",
+    "movement", "network", "optimizing", "recurrent", "reduction",
+)  # fmt: skip
 KERNELS = (
     "attention", "cached_attention", "conv", "elementwise", "indexing", "linalg", "movement",
     "network", "optimizing", "recurrent", "reduction", "rowwise",
