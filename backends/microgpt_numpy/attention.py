@@ -15,12 +15,16 @@ import numpy as np
 
 from microgpt_numpy.network import row_sums
 
-ROWS = 64
-"""Queries per block: few enough to skip much of the future, many enough for the BLAS."""
 BUDGET = 1 << 17
 """Scores computed at a time: half a megabyte of float32."""
+
 _add = np.add.reduce
 _largest = np.maximum.reduce
+
+
+def _rows_per_block(n: int) -> int:
+    """Queries per block: few enough to skip much of the future, many enough for the BLAS."""
+    return 32 if n <= 128 else 64
 
 
 class Block(NamedTuple):
@@ -34,10 +38,10 @@ class Block(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _blocks(count: int, heads: int, n: int, m: int, causal: bool) -> tuple[list[Block], int]:
-    """Blocks of at most BUDGET scores, if ROWS rows have not more; the largest one's scores."""
+    """Blocks of at most BUDGET scores, as far as rows allow; how many the largest one has."""
     rows = max(n, 1)
-    if heads * n * m > BUDGET or (causal and n > ROWS):
-        rows = min(rows, ROWS)
+    if causal or heads * n * m > BUDGET:
+        rows = min(rows, _rows_per_block(n))
     group = max(1, BUDGET // max(heads * rows * m, 1))
     blocks, largest = [], 0
     for first in range(0, count if m else 0, group):

@@ -206,6 +206,8 @@ def conv2d_vjp(
         if to_bias is not None:
             to_bias += np.add.reduce(given, 1)
         if to_weight is not None:
+            if to_x is not None and start:
+                frame[...] = 0  # the border holds what the last portion added up there
             _fill_columns(plan, part, frame, x[start:stop])
             to_weight += np.matmul(by_group, rows.transpose(0, 2, 1))
         if to_x is not None:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+STRETCH = 1 << 14
+"""Elements that erf works on at a time: they and what it makes of them stay in the cache."""
+
 # NumPy converts a Python number in every call; arrays without dimensions it takes as they are.
 _ONE = {np.dtype(d): np.ones((), dtype=d) for d in ("float16", "float32", "float64")}
 _ZERO = {np.dtype(d): np.zeros((), dtype=d) for d in ("float16", "float32", "float64")}
@@ -101,8 +104,8 @@ def erf(x: Any) -> Any:
     """Error function, computed in float64 and rounded to the type of `x`."""
     out = np.empty(x.shape, x.dtype)
     source, target = x.reshape(-1), out.reshape(-1)
-    for i in range(0, x.size, 1 << 14):  # so much at a time stays in the cache
-        values = source[i : i + (1 << 14)].astype(np.float64)
+    for i in range(0, x.size, STRETCH):
+        values = source[i : i + STRETCH].astype(np.float64)
         size = np.abs(values)
         near, far = size <= 0.46875, size > 4.0
         found = values.copy()  # NaN stays NaN
@@ -114,7 +117,7 @@ def erf(x: Any) -> Any:
             places = np.flatnonzero(where)
             if places.size:
                 found[places] = branch(values[places])
-        target[i : i + (1 << 14)] = found
+        target[i : i + STRETCH] = found
     return out
 
 

@@ -87,7 +87,7 @@ def column_sums(rows: Any) -> Any:
 def row_sums(x: Any) -> Any:
     """Sums over the last axis, which stays with length 1; the BLAS takes short rows faster."""
     n = x.shape[-1]
-    if n > 1024 or not x.flags.c_contiguous:
+    if n > 1024 or x.size <= 1024 or not x.flags.c_contiguous:
         return _add(x, axis=-1, keepdims=True)
     return (x.reshape(x.size // n if n else 0, n) @ _ones(n, x.dtype)).reshape(*x.shape[:-1], 1)
 
