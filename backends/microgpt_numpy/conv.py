@@ -1,15 +1,15 @@
 """Kernels for images: windows as columns, convolution and pooling.
 
-A convolution is one large matrix product, of the filters with the columns of all windows. Three
-things make it quick:
+A convolution is one matrix product per row of the result, of the filters with the columns of all
+windows of that row, in all images. Three things make it quick:
 
-- Images are laid out with their channels first and framed by zeros: (c, n, h + edge, w + edge).
-  With stride 1, what a filter sees at offset (u, v) of all windows is then one stretch of memory
-  per channel, copied at once. Windows that begin in the frame are computed too and left out of the
-  result (the *grid* holds all places, the result those that count), and the frame of one row, or
-  image, also ends the one before.
+- Images are laid out row by row, and within a row with the batch innermost: (h, c, w, n). What a
+  filter sees at one of its offsets is then one long stretch of memory per channel and row.
+- Only the width is spread out: a *strip* holds, for one row of the images, what each column of a
+  filter sees. The strips of neighbouring rows lie one after the other, so that the kh of them
+  that a window covers already are the matrix to multiply with, and each serves kh rows of windows.
+  The gradient of the images comes from the rows of g in the same way.
 - Results keep this layout, and are views (n, c, h, w) of it, so that the next layer finds it.
-- A batch is worked off in portions whose columns stay in the cache and in bounds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from microgpt_numpy.movement import pad
 
 Pair = tuple[int, int]
 
-PORTION = 1 << 21
+PORTION = 1 << 23
 """Bytes that the columns of one portion of a batch may take."""
+
+FEW = 1 << 16
+"""Numbers up to which gradients of the filters from single rows are kept, to be added at once."""
 
 
 def _sizes(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
@@ -75,107 +78,98 @@ def fold(x: Any, *, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilat
 class _Plan(NamedTuple):
     """What follows from the shapes."""
 
-    channels: int
-    size: Pair  # h, w
+    groups: int
+    channels: Pair  # of an image and of a result, in one group
+    size: Pair
+    kernel: Pair
+    stride: Pair
     padding: Pair
-    frame: Pair  # an image with its zeros: those after it are the next one's
-    out: Pair  # places that count
-    grid: Pair  # places that are computed; the frame's if stretches of memory are copied
-    offsets: tuple[tuple[int, int, int, int], ...]  # of what a filter sees: u, v, top, left
-    step: Pair
-    tail: int  # how far the windows of the last image reach beyond its frame
+    dilation: Pair
+    out: Pair
+    sliding: bool  # whether windows are strips that follow one another
     portion: int  # images at once
-
-    @property
-    def flat(self) -> bool:
-        """Whether columns are stretches of the frame."""
-        return self.grid == self.frame
 
 
 @lru_cache(maxsize=256)
 def _plan(
-    shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, bytes_: int
-) -> _Plan:
-    n, c, h, w = shape
-    (kh, kw), (ph, pw), (dh, dw) = kernel, padding, dilation
-    out = _sizes((h, w), kernel, stride, padding, dilation)
-    # At least the places of stride 1, so that a window begins in the frame of its own image.
-    frame = max(h + ph, h + 2 * ph - dh * (kh - 1)), max(w + pw, w + 2 * pw - dw * (kw - 1))
-    wasteful = math.prod(frame) > 2 * math.prod(out)
-    grid = out if wasteful or stride != (1, 1) else frame
-    tail = dh * (kh - 1) * frame[1] + dw * (kw - 1)
-    each = c * kh * kw * math.prod(grid) * bytes_
+    shape: tuple[int, ...], filters: tuple[int, ...], bytes_: int, *, stride: Pair, padding: Pair,
+    dilation: Pair, groups: int,
+) -> _Plan:  # fmt: skip
+    n, _, h, w = shape
+    filters_, c, kh, kw = filters
+    rows, cols = out = _sizes((h, w), (kh, kw), stride, padding, dilation)
+    sliding = dilation[0] == 1 and stride[0] <= kh
+    each = groups * (h + 2 * padding[0] if sliding else rows * kh) * kw * c * cols * bytes_
     portions = max(1, -(-n * each // PORTION))
-    offsets = tuple((u, v, u * dh, v * dw) for u, v in product(range(kh), range(kw)))
     return _Plan(
-        c, (h, w), padding, frame, out, grid, offsets, stride, tail, max(1, -(-n // portions))
+        groups, (c, filters_ // groups), (h, w), (kh, kw), stride, padding, dilation, out, sliding,
+        max(1, -(-n // portions)),
+    )  # fmt: skip
+
+
+def _portions(plan: _Plan, n: int) -> Iterator[slice]:
+    return (slice(i, min(i + plan.portion, n)) for i in range(0, n, plan.portion))
+
+
+def _images(n: int, channels: int, size: Pair, dtype: Any) -> Any:
+    """Room for (n, c, h, w), in our layout."""
+    return np.empty((size[0], channels, size[1], n), dtype).transpose(3, 1, 0, 2)
+
+
+def _by_row(x: Any, groups: int) -> Any:
+    """(n, groups · c, h, w) seen as (groups, h, c, w, n)."""
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).transpose(1, 3, 2, 4, 0)
+
+
+def _met(plan: _Plan, tall: int) -> Iterator[tuple[int, int, slice, slice]]:
+    """Offsets u, v in a filter, and the rows and columns of a frame that all windows have there."""
+    (rows, cols), (sh, sw), (dh, dw) = plan.out, plan.stride, plan.dilation
+    for u, v in product(range(tall), range(plan.kernel[1])):
+        top, left = u * dh, v * dw
+        bottom, right = top + sh * (rows - 1) + 1, left + sw * (cols - 1) + 1
+        yield u, v, slice(top, bottom, sh), slice(left, right, sw)
+
+
+def _columns(plan: _Plan, x: Any) -> Any:
+    """What filters see of images (n, c, h, w): (groups, rows, kh · kw · c, cols · n)."""
+    groups, (h, w), (kh, kw), (ph, pw) = plan.groups, plan.size, plan.kernel, plan.padding
+    n, c, (rows, cols) = len(x), plan.channels[0], plan.out
+    frame = np.zeros((groups, h + 2 * ph, c, w + 2 * pw, n), x.dtype)
+    frame[:, ph : ph + h, :, pw : pw + w] = _by_row(x, groups)
+    if plan.sliding:
+        strips = np.empty((groups, h + 2 * ph, kw, c, cols, n), x.dtype)
+        for _, v, _, columns in _met(plan, 1):
+            strips[:, :, v] = frame[:, :, :, columns]
+        return _stacked(strips, plan.stride[0], (groups, rows, kh * kw * c, cols * n))
+    seen = np.empty((groups, rows, kh, kw, c, cols, n), x.dtype)
+    for u, v, lines, columns in _met(plan, kh):
+        seen[:, :, u, v] = frame[:, lines, :, columns]
+    return seen.reshape(groups, rows, kh * kw * c, cols * n)
+
+
+def _stacked(strips: Any, step: int, shape: tuple[int, int, int, int]) -> Any:
+    """For every `step`-th row of (groups, h, …, cols, n) it and some that follow, as one matrix."""
+    group, row, size = strips.strides[0], strips.strides[1], strips.itemsize
+    return np.lib.stride_tricks.as_strided(
+        strips, shape, (group, row * step, shape[3] * size, size), writeable=False
     )
 
 
-def _buffers(plan: _Plan, kernel: Pair, dtype: Any) -> tuple[Any, Any]:
-    """A frame of zeros, one long row per channel, and columns, for one portion."""
-    places = plan.portion * math.prod(plan.grid)
-    length = plan.portion * math.prod(plan.frame) + plan.tail
-    return (
-        np.zeros((plan.channels, length), dtype),
-        np.empty((plan.channels, *kernel, places), dtype),
-    )
-
-
-def _portions(plan: _Plan, n: int) -> Iterator[tuple[int, int]]:
-    return ((i, min(i + plan.portion, n)) for i in range(0, n, plan.portion))
-
-
-def _inside(plan: _Plan, frame: Any, n: int) -> Any:
-    """The images in the frame, (c, n, h, w)."""
-    images = frame[:, : n * math.prod(plan.frame)].reshape(-1, n, *plan.frame)
-    (h, w), (ph, pw) = plan.size, plan.padding
-    return images[:, :, ph : ph + h, pw : pw + w]
-
-
-def _seen(plan: _Plan, frame: Any, n: int) -> Iterator[tuple[int, int, Any]]:
-    """What filters see at each of their offsets: u, v and (c, places) or (c, n, rows, cols)."""
-    (a, b), (rows, cols), (sh, sw) = frame.strides, plan.grid, plan.step
-    width = plan.frame[1]
-    shape, strides = (plan.channels, n * rows * cols), (a, b)
-    if not plan.flat:
-        shape = (plan.channels, n, rows, cols)
-        strides = (a, b * math.prod(plan.frame), b * width * sh, b * sw)
-    for u, v, top, left in plan.offsets:
-        seen = frame[:, top * width + left :]
-        yield u, v, np.lib.stride_tricks.as_strided(seen, shape, strides)
-
-
-def _fill_columns(plan: _Plan, columns: Any, frame: Any, x: Any) -> None:
-    """Columns (c, kh, kw, places) of the images x."""
-    n = len(x)
-    _inside(plan, frame, n)[...] = x.transpose(1, 0, 2, 3)
-    for u, v, seen in _seen(plan, frame, n):
-        columns[:, u, v].reshape(seen.shape)[...] = seen
-
-
-def conv2d(
-    x: Any, weight: Any, bias: Any, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Any:
-    n, kernel, out = len(x), weight.shape[2:], len(weight)
-    plan = _plan(x.shape, kernel, stride, padding, dilation, x.itemsize)
-    filters = weight.reshape(groups, out // groups, -1)
-    frame, columns = _buffers(plan, kernel, x.dtype)
-    places = math.prod(plan.grid)
-    y = np.empty((groups, out // groups, n * places), x.dtype)
-    for start, stop in _portions(plan, n):
-        part = columns[..., : (stop - start) * places]
-        _fill_columns(plan, part, frame, x[start:stop])
-        rows = part.reshape(groups, filters.shape[2], -1)
-        np.matmul(filters, rows, out=y[:, :, start * places : stop * places])
-    if bias is not None:
-        y += bias.reshape(groups, -1, 1)
-    return _counted(plan, y.reshape(out, n, *plan.grid))
-
-
-def _counted(plan: _Plan, grid: Any) -> Any:
-    """The places that count, (n, c, h, w), of a grid (c, n, …)."""
-    return grid[:, :, : plan.out[0], : plan.out[1]].transpose(1, 0, 2, 3)
+def conv2d(x: Any, weight: Any, bias: Any, **params: Any) -> Any:
+    plan = _plan(x.shape, weight.shape, x.itemsize, **params)
+    groups, (c, out), (rows, cols) = plan.groups, plan.channels, plan.out
+    filters = weight.reshape(groups, out, c, *plan.kernel).transpose(0, 1, 3, 4, 2)
+    filters = filters.reshape(groups, 1, out, -1)  # (…, kh · kw · c)
+    y = _images(len(x), groups * out, plan.out, x.dtype)
+    for part in _portions(plan, len(x)):
+        found = np.matmul(filters, _columns(plan, x[part])).reshape(groups, rows, out, cols, -1)
+        target = _by_row(y[part], groups)
+        if bias is None:
+            target[...] = found
+        else:
+            np.add(found, bias.reshape(groups, 1, out, 1, 1), out=target)
+    return y
 
 
 def conv2d_saving(x: Any, weight: Any, bias: Any, **params: Any) -> tuple[Any, tuple]:
@@ -183,49 +177,60 @@ def conv2d_saving(x: Any, weight: Any, bias: Any, **params: Any) -> tuple[Any, t
 
 
 def conv2d_vjp(
-    g: Any, saved: Any, x: Any, weight: Any, bias: Any, *, needs: Any, stride: Pair, padding: Pair,
-    dilation: Pair, groups: int,
-) -> tuple[Any, Any, Any]:  # fmt: skip
+    g: Any, saved: Any, x: Any, weight: Any, bias: Any, *, needs: Any, **params: Any
+) -> tuple[Any, Any, Any]:
     for_x, for_weight, for_bias = needs
-    n, kernel, out = len(x), weight.shape[2:], len(weight)
-    plan = _plan(x.shape, kernel, stride, padding, dilation, x.itemsize)
-    filters = weight.reshape(groups, out // groups, -1)
-    frame, columns = _buffers(plan, kernel, x.dtype)
-    places = math.prod(plan.grid)
-    to_x = np.empty((x.shape[1], n, *plan.size), x.dtype) if for_x else None
-    to_weight = np.zeros(filters.shape, x.dtype) if for_weight else None
-    to_bias = np.zeros(out, x.dtype) if for_bias else None
-    on_grid = np.zeros((out, plan.portion * places), x.dtype)
-    for start, stop in _portions(plan, n):
-        part = columns[..., : (stop - start) * places]
-        rows = part.reshape(groups, filters.shape[2], -1)
-        given = on_grid[:, : part.shape[-1]]
-        # Places that do not count keep their zero: they change no sum.
-        _counted(plan, given.reshape(out, stop - start, *plan.grid))[...] = g[start:stop]
-        by_group = given.reshape(groups, out // groups, -1)
+    plan = _plan(x.shape, weight.shape, x.itemsize, **params)
+    groups, (c, out), (kh, kw), (rows, cols) = plan.groups, plan.channels, plan.kernel, plan.out
+    to_x = _images(len(x), groups * c, plan.size, x.dtype) if for_x else None
+    to_weight = np.zeros((groups, kh * kw * c, out), x.dtype) if for_weight else None
+    to_bias = np.zeros((groups, out), x.dtype) if for_bias else None
+    at_once = max(1, FEW // weight.size)
+    for part in _portions(plan, len(x)):
+        n = part.stop - part.start
+        # With an edge of zeros, so that all rows of the images find kh rows.
+        given = np.zeros((groups, rows + 2 * (kh - 1), out, cols, n), x.dtype)
+        inside = given[:, kh - 1 : kh - 1 + rows]
+        inside[...] = _by_row(g[part], groups)
         if to_bias is not None:
-            to_bias += np.add.reduce(given, 1)
+            to_bias += np.add.reduce(inside, (1, 3, 4))
         if to_weight is not None:
-            if to_x is not None and start:
-                frame[...] = 0  # the border holds what the last portion added up there
-            _fill_columns(plan, part, frame, x[start:stop])
-            to_weight += np.matmul(by_group, rows.transpose(0, 2, 1))
+            columns = _columns(plan, x[part])
+            across = inside.reshape(groups, rows, out, cols * n).transpose(0, 1, 3, 2)
+            for i in range(0, rows, at_once):
+                some = slice(i, i + at_once)
+                to_weight += np.add.reduce(np.matmul(columns[:, some], across[:, some]), 1)
         if to_x is not None:
-            np.matmul(filters.transpose(0, 2, 1), by_group, out=rows)
-            to_x[:, start:stop] = _put_back(plan, part, frame, stop - start)
-    return (
-        None if to_x is None else to_x.transpose(1, 0, 2, 3),
-        None if to_weight is None else to_weight.reshape(weight.shape),
-        to_bias,
-    )
+            _by_row(to_x[part], groups)[...] = _put_back(plan, given, weight)
+    if to_weight is not None:
+        to_weight = to_weight.reshape(groups, kh, kw, c, out).transpose(0, 4, 3, 1, 2)
+        to_weight = to_weight.reshape(weight.shape)
+    return to_x, to_weight, None if to_bias is None else to_bias.reshape(-1)
 
 
-def _put_back(plan: _Plan, columns: Any, frame: Any, n: int) -> Any:
-    """Columns added up at the places that they were taken from: images (c, n, h, w)."""
-    frame[...] = 0
-    for u, v, seen in _seen(plan, frame, n):
-        seen += columns[:, u, v].reshape(seen.shape)
-    return _inside(plan, frame, n)
+def _put_back(plan: _Plan, given: Any, weight: Any) -> Any:
+    """The gradient of images, (groups, h, c, w, n), from `given`, that of results in its edge."""
+    groups, (c, out), (kh, kw), (rows, cols) = plan.groups, plan.channels, plan.kernel, plan.out
+    (h, w), (ph, pw), n = plan.size, plan.padding, given.shape[-1]
+    filters = weight.reshape(groups, out, c, kh, kw)
+    if plan.sliding and plan.stride[0] == 1:
+        # Row i of a frame is row u of the windows of row i - u: of the kh rows the last is u = 0.
+        above = _stacked(given[:, ph:], 1, (groups, h, kh * out, cols * n))
+        filters = filters[:, :, :, ::-1].transpose(0, 4, 2, 3, 1)  # kw, c, kh, out
+        parts = np.matmul(filters.reshape(groups, 1, kw * c, kh * out), above)
+        parts = parts.reshape(groups, h, kw, c, cols, n)
+        images = np.zeros((groups, h, c, w + 2 * pw, n), given.dtype)
+        for _, v, _, columns in _met(plan, 1):
+            images[:, :, :, columns] += parts[:, :, v]
+        return images[:, :, :, pw : pw + w]
+    inside = given[:, kh - 1 : kh - 1 + rows].reshape(groups, rows, out, cols * n)
+    filters = filters.transpose(0, 3, 4, 2, 1)  # kh, kw, c, out
+    parts = np.matmul(filters.reshape(groups, 1, kh * kw * c, out), inside)
+    parts = parts.reshape(groups, rows, kh, kw, c, cols, n)
+    images = np.zeros((groups, h + 2 * ph, c, w + 2 * pw, n), given.dtype)
+    for u, v, lines, columns in _met(plan, kh):
+        images[:, lines, :, columns] += parts[:, :, u, v]
+    return images[:, ph : ph + h, :, pw : pw + w]
 
 
 # ---- pools -----------------------------------------------------------------------------------
@@ -270,8 +275,6 @@ def max_pool2d_vjp(
     g: Any, y: Any, x: Any, *, needs: Any, kernel: Pair, stride: Pair, padding: Pair
 ) -> tuple[Any]:
     """g / (number of largest elements of the window), for each of them."""
-    if kernel == stride and padding == (0, 0):
-        return (_to_tiles(g, y, x, kernel),)
     (h, w), (ph, pw) = x.shape[2:], padding
     x = _framed(x, padding, -math.inf)
     out = y.shape[2:]
@@ -281,10 +284,15 @@ def max_pool2d_vjp(
             yield from _columns_of(rows, kernel, stride, out)
 
     hits = [seen == y for seen in windows(x)]
-    share = _shared(g, _combined(np.add, _numbers(hits, kernel)))
+    share = np.empty_like(y)  # read several times, so in the order in which x lies
+    share[...] = _shared(g, _combined(np.add, _numbers(hits, kernel)))
+    apart = stride[0] >= kernel[0] and stride[1] >= kernel[1]
     to_x = np.zeros_like(x)
     for seen, hit in zip(windows(to_x), hits, strict=True):
-        seen += hit * share
+        if apart:
+            np.multiply(hit, share, out=seen)
+        else:
+            seen += hit * share
     return (to_x[:, :, ph : ph + h, pw : pw + w],)
 
 
@@ -300,33 +308,6 @@ def _shared(g: Any, count: Any) -> Any:
         return g
     with np.errstate(divide="ignore", invalid="ignore"):
         return g / count.astype(g.dtype)
-
-
-def _to_tiles(g: Any, y: Any, x: Any, kernel: Pair) -> Any:
-    """The gradient if windows neither overlap nor leave out what lies between them."""
-    (kh, kw), (rows, cols) = kernel, y.shape[2:]
-    narrow = cols * kw
-    to_x = np.empty_like(x)
-    to_x[:, :, rows * kh :] = 0
-    to_x[..., narrow:] = 0
-    largest = _widened(y, kw, y)
-    hits = [part[..., :narrow] == largest for part in _rows_of(x, kernel, kernel, (rows, cols))]
-    count = _combined(np.add, _numbers(hits, kernel))
-    count = _combined(np.add, _columns_of(count, kernel, kernel, (rows, cols)))
-    share = _widened(_shared(g, count), kw, y)
-    for part, hit in zip(_rows_of(to_x, kernel, kernel, (rows, cols)), hits, strict=True):
-        np.multiply(hit, share, out=part[..., :narrow])
-    return to_x
-
-
-def _widened(x: Any, times: int, like: Any) -> Any:
-    """Every column of x several times, laid out as `like`."""
-    n, c, h, w = x.shape
-    wide = np.empty_like(like, shape=(n, c, h, w * times))
-    wide[..., ::times] = x
-    for v in range(1, times):
-        wide[..., v::times] = wide[..., ::times]
-    return wide
 
 
 def avg_pool2d(x: Any, *, kernel: Pair, stride: Pair, padding: Pair) -> Any:
