@@ -22,7 +22,7 @@ from microgpt.durable import alive, make, sync, write
 from microgpt.errors import CheckpointError, InputError, missing_extra
 from microgpt.nn import Module
 
-FORMAT = 2
+FORMAT = 3
 _PREFIX = "checkpoint-"
 _ARRAYS = ("model.safetensors", "state.safetensors")
 
@@ -116,7 +116,8 @@ def save(
         for name, part in zip(_ARRAYS, (weights, arrays), strict=True)
     }
     document["checksums"] = {name: crc32(content) for name, content in contents.items()}
-    contents["state.json"] = json.dumps(document, default=_number).encode()
+    text = json.dumps(document, default=_number)
+    contents["state.json"] = f'{text[:-1]}, "checksum": {crc32(text.encode())}}}'.encode()
     run = Path(folder)
     final = run / f"{_PREFIX}{step:08d}"
     temporary = run / f".{final.name}.{os.getpid()}-{next(_NUMBERS)}.part"
@@ -221,7 +222,7 @@ def load(folder: str | Path, module: Module) -> dict[str, Any] | None:
     place = found[-1]
     try:
         document, weights, arrays = _read(place)
-    except (OSError, ValueError, KeyError, CheckpointError) as error:
+    except (OSError, ValueError, CheckpointError) as error:
         before = f"go on from {found[-2].name}" if len(found) > 1 else "begin anew: it is the only"
         raise CheckpointError(
             f"{place} cannot be read: {error}; remove the folder {place.name} to {before}"
@@ -241,10 +242,12 @@ def load(folder: str | Path, module: Module) -> dict[str, Any] | None:
 def _read(place: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Document, weights and arrays of a checkpoint whose checksums are right."""
     document = json.loads((place / "state.json").read_text(encoding="utf-8"))
-    if document.get("format") != FORMAT:
-        raise CheckpointError(
-            f"it has format {document.get('format')}, and this version reads {FORMAT}"
-        )
+    found = document.get("format") if isinstance(document, dict) else type(document).__name__
+    if found != FORMAT:
+        raise CheckpointError(f"it has format {found}, and this version reads {FORMAT}")
+    # What Python's json has read it writes as it was: numbers to their last digit, keys in order.
+    if document.pop("checksum", None) != crc32(json.dumps(document).encode()):
+        raise CheckpointError("state.json is damaged: its checksum is another")
     arrays = []
     for name in _ARRAYS:
         content = (place / name).read_bytes()

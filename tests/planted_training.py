@@ -190,7 +190,7 @@ PLANTED: dict[str, dict[str, Plant]] = {
             Stepper, "_backward", "run.optimizer.zero_grad()", "pass"
         ),
         "clipped after the step": changed(
-            Stepper, "take", "if want_norm or self.clip_norm is not None:", "if run.step:"
+            Stepper, "take", "if want_norm or clip_norm is not None:", "if run.step:"
         ),
         "half of the gradient": changed(
             Stepper, "_backward", "result.backward()", "(result / 2.0).backward()"

@@ -296,3 +296,23 @@ def test_nothing_is_pickled(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert path.suffix in (".safetensors", ".json", ".jsonl") or path.name == ".lock"
+
+
+def test_a_changed_number_in_the_document_is_found(tmp_path: Path) -> None:
+    """Somebody edits the learning rate, and the run would go on with it."""
+    state = {"lr": 0.1, "odd": [1e-320, float("nan"), 2**70, "å\u2028"], "d": {"1": None}}
+    checkpoints.save(tmp_path, 1, small(1), state)
+    back = checkpoints.load(tmp_path, small(0))
+    assert back is not None and repr(back["odd"]) == repr(state["odd"])
+    file = checkpoints.checkpoints(tmp_path)[0] / "state.json"
+    file.write_text(file.read_text().replace('"lr": 0.1', '"lr": 0.2'))
+    with pytest.raises(CheckpointError, match=r"state\.json is damaged: its checksum"):
+        checkpoints.load(tmp_path, small(0))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"text"', "{}", '{"format": 3}'])
+def test_documents_of_another_kind_are_refused(text: str, tmp_path: Path) -> None:
+    checkpoints.save(tmp_path, 1, small(1), {})
+    (checkpoints.checkpoints(tmp_path)[0] / "state.json").write_text(text)
+    with pytest.raises(CheckpointError, match="cannot be read: (it has format|state.json is dam)"):
+        checkpoints.load(tmp_path, small(0))

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +27,11 @@ from microgpt.testing.conformance.tiers import NOT_JUDGED, TIER_OF, ops
 from tests.planted_kernels import FAULTS, coarse
 
 EXAMPLES = 10
+
+ALL = len(ops())
+IN = Counter(TIER_OF[op.function.__module__.rpartition(".")[2]] for op in ops())
+EARLY = IN[1] + IN[2] + IN[3]
+"""How many ops the kit judges, how many of them in which tier, and in tiers 1 to 3."""
 
 
 class Without(NumpyCopy):
@@ -71,7 +77,7 @@ def test_there_are_enough_faults_and_all_tiers_find_some() -> None:
 def test_every_op_is_judged_or_left_out_for_a_reason() -> None:
     own = [op for op in TABLE.values() if op.function.__module__.startswith("microgpt.")]
     left_out = {op.name for op in own} - {op.name for op in ops()}
-    assert left_out == set(NOT_JUDGED) == {"transfer"}
+    assert left_out == {"transfer"} < set(NOT_JUDGED)
 
 
 def test_an_op_of_a_module_without_a_tier_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +184,9 @@ def test_backends_that_break_the_contract(kind: Any, check: str, message: str) -
 
 
 def test_missing_ops_are_skipped_and_counted_and_so_is_what_needs_them() -> None:
-    with installed(missing_ops=("erf",), without=("erf",)):
+    # Without its kernels gelu is computed by its definition, for which erf is missing.
+    without = ("erf", "gelu", "gelu_saving", "gelu_vjp")
+    with installed(missing_ops=("erf",), without=without):
         verdict = check_backend("copy", 1)
     found = {r.id: (r.status, r.message) for r in verdict.results if r.status != "passed"}
     assert found == {
@@ -189,7 +197,7 @@ def test_missing_ops_are_skipped_and_counted_and_so_is_what_needs_them() -> None
     }
     assert verdict.ok
     assert re.fullmatch(
-        r"copy: 93/95 ops, T0–T8, worst \d\.\d ulp \(\w+\), 10 skipped", str(verdict)
+        rf"copy: {ALL - 2}/{ALL} ops, T0–T8, worst \d\.\d ulp \(\w+\), 10 skipped", str(verdict)
     ), str(verdict)
 
 
@@ -216,7 +224,7 @@ def test_a_known_failure_counts_and_does_not_stop_the_tiers() -> None:
         verdict = kit.run(tiers=[1, 2, 3])
     assert verdict.ok and verdict.line(2).startswith("T2 elementwise: 44/45 passed, 1 known")
     assert verdict.details(2) == [f"T2:expm1 known to fail: {reason}"]
-    assert str(verdict).startswith("copy: 81/82 ops, T1–T3, worst")
+    assert str(verdict).startswith(f"copy: {EARLY - 1}/{EARLY} ops, T1–T3, worst")
     assert str(verdict).endswith("1 known failures")
 
 
@@ -242,7 +250,8 @@ def test_tiers_after_one_that_failed_are_not_reached() -> None:
     assert {r.status for r in verdict.tier(3)} == {"not reached"}
     assert not verdict.ok
     assert re.fullmatch(
-        r"copy: 54/82 ops, T1, worst .* ulp \(\w+\), 1 FAILED, 29 not reached", str(verdict)
+        rf"copy: 54/{EARLY} ops, T1, worst .* ulp \(\w+\), 1 FAILED, {IN[3] + 2} not reached",
+        str(verdict),
     ), str(verdict)
 
 
@@ -278,7 +287,7 @@ def test_check_prints_tiers_and_verdict(tmp_path: Path, capsys: Any) -> None:
     assert main(["check", "--backend", "numpy", "--examples", "1", "--json", str(path)]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [f"T{n} {t}" for n, t in enumerate(TIERS)]
-    assert re.fullmatch(r"numpy: 95/95 ops, T0–T8, worst \d\.\d ulp \(\w+\)", last), last
+    assert re.fullmatch(rf"numpy: {ALL}/{ALL} ops, T0–T8, worst \d\.\d ulp \(\w+\)", last), last
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["ok"] and found["verdict"] == last and found["versions"]["numpy"]
     assert len(found["results"]) == sum(int(s.split("/")[1].split()[0]) for s in lines)
@@ -356,7 +365,8 @@ def test_with_pytest_in_parallel(tmp_path: Path) -> None:
     _, _, end = done.stdout.partition("microgpt conformance of numpy")
     lines = [line for line in end.splitlines() if line.startswith(("T", "numpy"))]
     assert [line.split(":")[0] for line in lines[:-1]] == [f"T{n} {t}" for n, t in enumerate(TIERS)]
-    assert re.fullmatch(r"numpy: 95/95 ops, T0–T8, worst \d\.\d ulp \(\w+\)", lines[-1]), lines
+    verdict = rf"numpy: {ALL}/{ALL} ops, T0–T8, worst \d\.\d ulp \(\w+\)"
+    assert re.fullmatch(verdict, lines[-1]), lines
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert found["verdict"] == lines[-1] and found["ok"]
 
@@ -376,7 +386,8 @@ def test_with_pytest_on_a_wrong_kernel(options: list[str], tmp_path: Path) -> No
     assert done.returncode == 1, done.stdout
     # The tier after the one that failed is skipped, so all ran in one process.
     assert "1 failed, 1 passed, 1 skipped" in done.stdout, done.stdout
-    assert "T2:exp FAILED: exp of" in done.stdout and ", 1 FAILED, 27 not reached" in done.stdout
+    assert "T2:exp FAILED: exp of" in done.stdout
+    assert f", 1 FAILED, {IN[3]} not reached" in done.stdout
 
 
 def test_where_tiers_run_in_several_processes_the_verdict_is_right_still(tmp_path: Path) -> None:

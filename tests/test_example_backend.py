@@ -46,14 +46,21 @@ def run(*command: str, cwd: Path, site: Path) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def test_check_passes_from_an_empty_folder(tmp_path: Path, site: Path) -> None:
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: Any, site: Path) -> tuple[str, dict[str, Any]]:
+    """What `microgpt check` prints from an empty folder, and the verdict that it writes."""
+    folder = tmp_path_factory.mktemp("empty")
     command = ("-m", "microgpt.cli", "check", "--backend", "example", "--examples", "4")
-    done = run(*command, "--json", "verdict.json", cwd=tmp_path, site=site)
+    done = run(*command, "--json", "verdict.json", cwd=folder, site=site)
     assert done.returncode == 0, done.stdout + done.stderr
-    *lines, last = done.stdout.splitlines()
+    return done.stdout, json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+
+
+def test_check_passes_from_an_empty_folder(checked: tuple[str, dict[str, Any]]) -> None:
+    printed, found = checked
+    *lines, last = printed.splitlines()
     assert [line[:2] for line in lines] == [f"T{n}" for n in range(9)]
     assert re.fullmatch(VERDICT, last), last
-    found = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
     assert found["ok"] and found["verdict"] == last
     assert {r["status"] for r in found["results"]} == {"passed"}
 
@@ -110,14 +117,12 @@ def test_code_of_the_guide_is_that_of_the_example(number: int) -> None:
     assert text in (FOLDER / title).read_text(encoding="utf-8"), f"not in {title}:\n{text}"
 
 
-def test_the_guide_says_what_the_kit_says(tmp_path: Path, site: Path) -> None:
+def test_the_guide_says_what_the_kit_says(checked: tuple[str, dict[str, Any]]) -> None:
     from microgpt.testing.conformance import TIERS
 
     guide = GUIDE.read_text(encoding="utf-8")
     for number, name in enumerate(TIERS):
         assert f"| T{number} {name} |" in guide
     shown = re.findall(r"^(T\d .*?: \d+/\d+ passed)", guide, re.MULTILINE)
-    command = ("-m", "microgpt.cli", "check", "--backend", "example", "--examples", "1")
-    done = run(*command, cwd=tmp_path, site=site)
-    told = re.findall(r"^(T\d .*?: \d+/\d+ passed)", done.stdout, re.MULTILINE)
+    told = re.findall(r"^(T\d .*?: \d+/\d+ passed)", checked[0], re.MULTILINE)
     assert len(told) == len(TIERS) and set(shown) == set(told), "paste what `microgpt check` prints"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import microgpt as mg
-from microgpt.errors import InputError, InputTypeError, ShapeError
+from microgpt.errors import AnomalyError, InputError, InputTypeError, ShapeError
 from microgpt.models import GPTConfig, Sampler
 from microgpt.models.generation import generate, tokens
 from tests.test_models_gpt import VARIANTS, made
@@ -316,3 +317,43 @@ def test_refusing_what_does_not_fit() -> None:
         model.generate([1, 2, 3], 7, overflow="refuse")
     with pytest.raises(InputError, match="9 tokens"):  # before the stream begins
         model.generate(list(range(9)), 1, overflow="refuse", stream=True)
+
+
+def test_logits_without_a_likeliest_token_are_refused() -> None:
+    """Text was written from NaN."""
+    for bad in ([math.nan, 1.0], [math.inf, 1.0], [-math.inf, -math.inf]):
+        for t in (0.0, 1.0, math.inf):
+            for rows in ([bad], [[1.0, 2.0], bad]):
+                with pytest.raises(AnomalyError, match="no token can be drawn"):
+                    Sampler(t)(np.array(rows))
+    model = made(CONFIG)
+    model.ln_f.weight.data = np.full(12, np.nan)
+    for use_cache in (True, False):
+        with pytest.raises(AnomalyError, match="NaN"):
+            model.generate([1, 2], 3, use_cache=use_cache)
+
+
+@pytest.mark.filterwarnings("error")
+def test_temperatures_near_zero_take_the_likeliest() -> None:
+    assert p_of([1.0, 2.0, 3.0], temperature=1e-320).tolist() == [0, 0, 1]
+    assert p_of([-1e30, 2.0, 2.0], temperature=1e-300).tolist() == [0, 0.5, 0.5]
+
+
+def test_top_k_is_any_whole_number_but_no_truth_value() -> None:
+    assert Sampler(top_k=np.int64(2)).top_k == 2  # type: ignore[arg-type]
+    for bad in (True, 2.0, "2"):
+        with pytest.raises(InputError, match="top_k must be a whole number"):
+            Sampler(top_k=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_parts_keep_the_modes_they_had(use_cache: bool) -> None:
+    model = made(replace(CONFIG, dropout=0.5))
+    quiet = model.h[0].dropout.eval()
+    want = model.generate([1, 2], 5, seed=0, use_cache=use_cache)
+    assert model.training and not quiet.training
+    assert all(m.training for _, m in model.named_modules() if m is not quiet)
+    model.eval()
+    loud = model.h[1].dropout.train()  # writing is without dropout nevertheless
+    assert model.generate([1, 2], 5, seed=0, use_cache=use_cache) == want
+    assert loud.training and not model.training

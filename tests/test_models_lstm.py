@@ -112,6 +112,9 @@ def test_writing_is_repeatable_and_leaves_the_model_as_it_was() -> None:
     assert tokens == a[:6] and all(0 < p <= 1 for p in chances)
     both = model.generate([[0, 1], [2, 3]], 5, seed=0)
     assert [len(text) for text in both] == [5, 5]
+    model.lstm.eval()
+    assert model.generate([0], 20, seed=3) == a
+    assert model.training and model.dropout.training and not model.lstm.training
     with pytest.raises(InputError, match="max_tokens"):
         model.generate([0], -1)
 
@@ -151,7 +154,7 @@ def test_messages_of_the_language_model() -> None:
     model = language()
     with pytest.raises(ShapeError, match=r"\(4,\).*ids\[None\]"):
         model(mg.tensor([0, 1, 2, 3]))
-    with pytest.raises(ShapeError, match="from 0 to 4"):
+    with pytest.raises(ShapeError, match=r"^LSTM\(.*from 0 to 4"):
         model(mg.tensor([[5]]))
     with pytest.raises(InputError, match="one token"):
         models.CharLSTM(0)

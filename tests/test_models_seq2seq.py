@@ -98,6 +98,29 @@ def test_ids_of_another_vocabulary_are_refused() -> None:
         small()(mg.tensor([[7]]), mg.tensor([[START]]))
 
 
+def test_shapes_that_do_not_fit_are_those_of_the_model() -> None:
+    model = small()
+    source, target = mg.tensor(SOURCE), mg.tensor(TARGET)
+    with pytest.raises(ShapeError, match=r"^Seq2Seq was given source ids .*\(4,\).*ids\[None\]"):
+        model(source[0], target)
+    with pytest.raises(ShapeError, match=r"^Seq2Seq was given target ids .*\(5,\)"):
+        model(source, target[0])
+    with pytest.raises(ShapeError, match=r"^Seq2Seq was given sources .*\(3, 4\).*\(2, 5\)"):
+        model(source, target[:2])
+    with pytest.raises(ShapeError, match=r"^Seq2Seq was given source ids .*\(2, 0\)"):
+        model(source[:2, :0], target[:2])
+    with pytest.raises(ShapeError, match="^Seq2Seq was given source ids"):
+        model.translate(source[0])
+
+
+def test_translating_gives_every_part_its_mode_back() -> None:
+    model = small(dropout=0.5)
+    model.encoder.eval()
+    modes = [m.training for _, m in model.named_modules()]
+    assert model.translate(mg.tensor(SOURCE), 5) == model.translate(mg.tensor(SOURCE), 5)
+    assert [m.training for _, m in model.named_modules()] == modes and len(set(modes)) == 2
+
+
 def test_it_learns_to_turn_a_sequence_round() -> None:
     rng = np.random.default_rng(1)
     model = Seq2Seq(8, 8, 16, 2, 1, generator=mg.generator(1))

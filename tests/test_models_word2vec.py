@@ -171,3 +171,8 @@ def test_errors() -> None:
         model([2], [1], [[0]])
     with pytest.raises(InputError, match="window.*got 0, 5, 256"):
         next(skip_gram_batches([[0, 1]], 2, window=0))
+    for word in (7, -1):
+        with pytest.raises(InputError, match=f"from 0 to 2; got .*{word}"):
+            next(skip_gram_batches([[0, 1], [0, word]], 3))
+    with pytest.raises(ShapeError, match=r"\[text\]"):
+        next(skip_gram_batches([0, 1], 3))  # type: ignore[list-item]

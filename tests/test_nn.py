@@ -10,7 +10,14 @@ import pytest
 
 import microgpt as mg
 from microgpt import nn
-from microgpt.errors import CheckpointError, GradientError, InputError, InputTypeError, ShapeError
+from microgpt.errors import (
+    CheckpointError,
+    DTypeError,
+    GradientError,
+    InputError,
+    InputTypeError,
+    ShapeError,
+)
 from tests.calling import call_with
 
 RNG = np.random.default_rng(0)
@@ -193,6 +200,51 @@ def test_misuse_of_modules() -> None:
         nn.Sequential(mg.relu)
     with pytest.raises(InputError, match=r"\[0, 1\)"):
         nn.Dropout(1.0)
+
+
+def test_evaluating_gives_every_part_its_mode_back_whatever_happens() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)))
+    model[1].eval()
+    model[1][0].train()
+    before = [m.training for _, m in model.named_modules()]
+    with pytest.raises(ZeroDivisionError), model.evaluating():
+        assert not any(m.training for _, m in model.named_modules())
+        1 / 0  # noqa: B018
+    assert [m.training for _, m in model.named_modules()] == before == [True, True, False, True]
+
+
+def test_errors_of_ops_name_the_innermost_module_once() -> None:
+    class Mine(nn.Module):
+        def __init__(self, part: nn.Module) -> None:
+            super().__init__()
+            self.part = part
+
+        def forward(self, x: Any) -> Any:
+            return mg.matmul(self.part(x), mg.ones((3, 3)))
+
+    wrong = mg.ones((2, 4), dtype="float64")
+    with pytest.raises(DTypeError, match=r"^Linear\(4, 2\): linear was given .*two float types"):
+        Mine(nn.Sequential(nn.Linear(4, 2)))(wrong)
+    with pytest.raises(ShapeError, match=r"^Mine: matmul"):
+        Mine(nn.Sequential(nn.Linear(4, 2)))(mg.ones((2, 4)))
+    with pytest.raises(ShapeError, match=r"^Linear\(4, 2\) was given") as caught:
+        Mine(nn.Linear(4, 2))(mg.ones((2, 5)))
+    assert str(caught.value).count("Linear") == 1 and "Mine" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.LSTM(3, 2), (2, 1, 3)),
+        (nn.MultiHeadAttention(4, 2), (1, 3, 4)),
+        (nn.BatchNorm2d(3), (2, 3, 4, 4)),
+        (nn.LayerNorm(4), (2, 4)),
+        (nn.Conv2d(1, 2, 3), (1, 1, 4, 4)),
+    ],
+)
+def test_layers_are_named_where_float_types_differ(layer: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(DTypeError, match=rf"^{type(layer).__name__}\("):
+        layer(mg.ones(shape, dtype="float64"))
 
 
 # ---- randomness ------------------------------------------------------------------------------

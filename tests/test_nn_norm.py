@@ -9,7 +9,7 @@ import pytest
 
 import microgpt as mg
 from microgpt import nn
-from microgpt.errors import InputError, ShapeError
+from microgpt.errors import DTypeError, InputError, ShapeError
 from tests.calling import call_with
 
 RNG = np.random.default_rng(0)
@@ -66,6 +66,14 @@ def test_the_default_epsilon_of_rms_norm_is_that_of_the_dtype(dtype: str) -> Non
     x = np.full((1, 2), np.sqrt(eps), dtype)
     y = nn.RMSNorm(2, dtype=dtype)(mg.tensor(x, dtype=dtype))
     np.testing.assert_allclose(y.numpy(), np.sqrt(0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_whole_numbers_become_floats(affine: bool) -> None:
+    x = np.array([[3, -3], [1, 7]])
+    for layer in (nn.RMSNorm(2, None, affine), nn.RMSNorm(2, 1e-5, affine), nn.LayerNorm(2)):
+        y, want = layer(mg.tensor(x)), layer(mg.tensor(x.astype(np.float32)))
+        np.testing.assert_array_equal(y.numpy(), want.numpy())
 
 
 def test_without_parameters() -> None:
@@ -171,6 +179,12 @@ def test_a_refused_batch_leaves_no_trace() -> None:
         layer(mg.ones((1, 2)))
     assert layer.num_batches_tracked.item() == 0 and layer.running_mean.tolist() == [0, 0]
     assert layer.eval()(mg.ones((1, 2))).shape == (1, 2)
+    for affine in (True, False):
+        layer = nn.BatchNorm1d(2, affine=affine)
+        with pytest.raises(DTypeError, match=r"BatchNorm1d\(2\)"):
+            layer(mg.ones((3, 2), dtype="float64"))
+        assert layer.num_batches_tracked.item() == 0
+        assert layer.running_mean.tolist() == [0, 0] and layer.running_var.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -206,3 +206,94 @@ def test_a_schedule_goes_on_where_it_was() -> None:
     rates(a, 3)
     b.load_state_dict(a.state_dict())
     assert b.get_last_lr() == a.get_last_lr()
+
+
+# ---- groups and states -------------------------------------------------------------------------
+
+
+def leaf(*values: float) -> Any:
+    return mg.tensor(list(values), requires_grad=True)
+
+
+def stepped(optimizer: Any, params: list[Any], count: int) -> None:
+    for _ in range(count):
+        optimizer.zero_grad()
+        sum((p * p * p).sum() for p in params).backward()  # type: ignore[union-attr]
+        optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.AdamW])
+def test_a_group_that_comes_later_is_trained_like_one_of_its_own(kind: Any) -> None:
+    settings = {"momentum": 0.9} if kind is optim.SGD else {}
+    a, b, c = leaf(1.0, 2.0), leaf(3.0), leaf(4.0, 5.0)
+    both = kind([a, b], lr=0.01, **settings)
+    stepped(both, [a, b], 2)
+    both.add_param_group({"params": c, "lr": 0.02})
+    stepped(both, [a, b, c], 3)
+    assert [len(group["params"]) for group in both.param_groups] == [2, 1]
+    one, two, three = leaf(1.0, 2.0), leaf(3.0), leaf(4.0, 5.0)
+    stepped(kind([one, two], lr=0.01, **settings), [one, two], 5)
+    stepped(kind([three], lr=0.02, **settings), [three], 3)
+    for found, want in ((a, one), (b, two), (c, three)):
+        np.testing.assert_allclose(found.numpy(), want.numpy(), rtol=1e-6)
+    for group, kind_of_error, match in (
+        ({"params": [b]}, InputError, "twice"),
+        ({"params": [leaf(1.0)], "lr": -1}, InputError, "lr"),
+        ({"params": [leaf(1.0)], "rate": 1}, InputError, "rate"),
+        ({"lr": 1}, InputError, "params"),
+        ({"params": [a * 2]}, InputTypeError, "multiply"),
+    ):
+        with pytest.raises(kind_of_error, match=match):
+            both.add_param_group(group)
+    assert len(both.param_groups) == 2 and len(both.state) == 3
+
+
+@pytest.mark.parametrize("kind", [optim.StepLR, optim.CosineAnnealingLR])
+def test_a_schedule_does_not_know_groups_that_come_later(kind: Any) -> None:
+    optimizer = fresh()
+    schedule = kind(optimizer, 5)
+    optimizer.add_param_group({"params": leaf(1.0)})
+    with pytest.raises(InputError, match="rates for 1 groups .* has 2.*new schedule"):
+        schedule.step()
+
+
+def test_parameters_put_into_a_group_by_hand_are_noticed() -> None:
+    """They were left as they are, in silence."""
+    for change in (
+        lambda groups: groups[0]["params"].append(leaf(2.0)),
+        lambda groups: groups[0]["params"].pop(),
+        lambda groups: groups[0].update(params=[leaf(1.0)]),
+        lambda groups: groups.append({"params": [leaf(1.0)]}),
+    ):
+        p = leaf(1.0)
+        optimizer = optim.SGD([p])
+        stepped(optimizer, [p], 1)
+        change(optimizer.param_groups)
+        with pytest.raises(InputError, match="by hand.*add_param_group"):
+            optimizer.step()
+
+
+def test_the_state_of_another_optimizer_is_refused() -> None:
+    def used(kind: Any, **settings: Any) -> Any:
+        p = leaf(1.0, 2.0)
+        optimizer = kind([p], **settings)
+        stepped(optimizer, [p], 2)
+        return optimizer
+
+    adam, adamw, sgd = used(optim.Adam), used(optim.AdamW), used(optim.SGD, momentum=0.9)
+    for taker in (adam, adamw, sgd):
+        for giver in (adam, adamw, sgd):
+            if giver is not taker:
+                before = repr(taker), taker.state_dict()["state"]
+                with pytest.raises(CheckpointError, match=rf"{type(giver).__name__};.* is"):
+                    taker.load_state_dict(giver.state_dict())
+                np.testing.assert_equal((repr(taker), taker.state_dict()["state"]), before)
+    without = {k: v for k, v in adam.state_dict().items() if k != "class"}
+    with pytest.raises(CheckpointError, match="settings lr, betas.*required by SGD: .*momentum"):
+        sgd.load_state_dict(without)
+    adamw.load_state_dict(without)  # files may come from elsewhere, and these look alike
+    del without["state"][0]["mean"]
+    with pytest.raises(CheckpointError, match="parameter 0 has step, square; Adam remembers"):
+        adam.load_state_dict(without)
+    with pytest.raises(CheckpointError, match="'groups' and 'state'"):
+        adam.load_state_dict({"state": []})

@@ -168,6 +168,37 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         assert line in str(error.value)
 
 
+def test_odd_files(tmp_path: Path) -> None:
+    arrays = arrays_of(made(CONFIG))
+    for changes, match in (
+        ({"wte.weight": np.zeros(8)}, r"wte.weight has shape \(8,\)"),
+        ({"h.0.mlp.c_fc.weight": np.zeros(8)}, r"c_fc.weight has shape \(8,\)"),
+        ({"h.x.y": np.zeros(1)}, "unexpected: h.x.y"),
+        ({"h.999999999.y": np.zeros(1)}, "unexpected: h.999999999.y"),
+    ):
+        path = saved(tmp_path, {**arrays, **changes})
+        with pytest.raises(CheckpointError, match=match):
+            GPT.from_safetensors(path, n_head=2)
+    saved(tmp_path, arrays)
+    for text in ("[]", "3", "null"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(CheckpointError, match="config.json holds a .*JSON object"):
+            GPT.from_safetensors(path)
+
+
+def test_weights_in_bfloat16_and_in_several_files(tmp_path: Path) -> None:
+    header = json.dumps({"wte.weight": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]}})
+    whole = len(header).to_bytes(8, "little") + header.encode() + bytes(4)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(whole)
+    with pytest.raises(CheckpointError, match=r"wte.weight is of the type bfloat16.*float\(\)"):
+        GPT.from_safetensors(file, n_head=2)
+    file.unlink()
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(CheckpointError, match="several files.*model.safetensors.index.json"):
+        GPT.from_safetensors(tmp_path)
+
+
 def test_settings_that_this_gpt_does_not_have(tmp_path: Path) -> None:
     path = saved(tmp_path, arrays_of(made(CONFIG)))
     for settings, match in (

@@ -7,6 +7,7 @@ arXiv:2205.14135). Causal attention skips the blocks that nobody may see.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -128,6 +129,8 @@ class _Job:
         """Write the gradients; those of keys and values add up over the blocks."""
         if not self.m:
             to_q[...] = 0
+        if not self.n:
+            to_k[...] = to_v[...] = 0  # no block writes there
         one, two = np.empty(self.largest, g.dtype), np.empty(self.largest, g.dtype)
         for block in self.blocks:
             where, i, j, keys = block
@@ -162,7 +165,7 @@ def _stacked(x: Any, lead: tuple[int, ...]) -> Any:
     if len(lead) == 2:
         return x
     if len(lead) > 2:
-        return x.reshape(-1, *x.shape[-3:])
+        return x.reshape(math.prod(lead[:-1]), *x.shape[-3:])
     return x[None] if lead else x[None, None]
 
 

@@ -12,6 +12,7 @@ from microgpt.errors import ShapeError
 
 _add = np.add.reduce
 _largest = np.maximum.reduce
+_least = np.minimum.reduce
 
 # ---- softmax ---------------------------------------------------------------------------------
 
@@ -97,14 +98,8 @@ def row_sums(x: Any) -> Any:
 
 def _targets(target: Any, classes: int, ignore_index: int) -> tuple[Any, Any, int]:
     """Targets without the ignored ones, where those are (None: nowhere), and how many count."""
-    try:
-        # One sweep finds anything out of range: negative numbers raise, large ones lengthen it.
-        if len(np.bincount(target, minlength=classes)) == classes and not (
-            0 <= ignore_index < classes
-        ):
-            return target, None, target.size
-    except ValueError:
-        pass
+    if not 0 <= ignore_index < classes and _within(target, classes):
+        return target, None, target.size
     ignored = target == ignore_index
     safe = np.where(ignored, 0, target)
     if safe.size and (int(safe.min()) < 0 or int(safe.max()) >= classes):
@@ -113,6 +108,15 @@ def _targets(target: Any, classes: int, ignore_index: int) -> tuple[Any, Any, in
             f"{ignore_index}); got {safe.min()} to {safe.max()}"
         )
     return safe, ignored, target.size - int(np.count_nonzero(ignored))
+
+
+def _within(target: Any, classes: int) -> bool:
+    """Whether all targets are class numbers."""
+    n = target.size
+    if n <= 32:  # Python counts a few numbers in less time than NumPy takes to begin
+        few = target.tolist()
+        return not n or (min(few) >= 0 and max(few) < classes)
+    return bool(_least(target) >= 0 and _largest(target) < classes)
 
 
 def _columns(x: Any) -> Any:

@@ -53,8 +53,8 @@ def gelu(x: Any, *, approximate: str) -> Any:
     if approximate == "none":
         y = erf(x * x.dtype.type(math.sqrt(0.5)))
         y = y + 1
+        y *= 0.5  # before the product, which would overflow for the largest x
         y *= x
-        y *= 0.5
         return y
     y = np.empty(x.shape, x.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -90,21 +90,22 @@ def gelu_vjp(g: Any, saved: Any, x: Any, *, needs: Any, approximate: str) -> tup
     value = flat(saved[0]) if isinstance(saved, tuple) else None
     quotient, whole = _SLOPES[approximate]
     spare = np.empty((2, min(x.size, STRETCH)), x.dtype)
-    for part in stretches(x.size):
-        a, out = source[part], target[part]
-        first, second = spare[:, : a.size]
-        # gelu(x)/x needs no exponential, or no error function, but an x with all its digits.
-        np.abs(a, out=out)
-        clear = value is not None and (
-            np.minimum.reduce(out) > _CLEAR[a.dtype.char]
-            and np.maximum.reduce(out) < _FLAT[a.dtype.char]
-        )
-        if clear:
-            np.divide(value[part], a, out=first)  # pyright: ignore[reportOptionalSubscript]
-            quotient(a, first, out, second)
-        else:
-            whole(a, out, first, second)
-        out *= upper[part]
+    with np.errstate(over="ignore", invalid="ignore"):  # x² of large x, where the slope is 0 or 1
+        for part in stretches(x.size):
+            a, out = source[part], target[part]
+            first, second = spare[:, : a.size]
+            # gelu(x)/x needs no exponential, or no error function, but an x with all its digits.
+            np.abs(a, out=out)
+            clear = value is not None and (
+                np.minimum.reduce(out) > _CLEAR[a.dtype.char]
+                and np.maximum.reduce(out) < _FLAT[a.dtype.char]
+            )
+            if clear:
+                np.divide(value[part], a, out=first)  # pyright: ignore[reportOptionalSubscript]
+                quotient(a, first, out, second)
+            else:
+                whole(a, out, first, second)
+            out *= upper[part]
     return (grad,)
 
 
@@ -205,6 +206,15 @@ def silu_vjp(g: Any, y: Any, x: Any, *, needs: Any) -> tuple[Any]:
 # ---- layer norm ------------------------------------------------------------------------------
 
 
+def _wide(x: Any) -> Any:
+    """In float32: the squares of a row of float16 add up beyond the largest of these numbers."""
+    return None if x is None else x.astype(np.float32)
+
+
+def _narrow(arrays: tuple, dtype: Any) -> tuple:
+    return tuple([None if x is None else x.astype(dtype) for x in arrays])
+
+
 def _normalise(rows: Any, out: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any]:
     """Write the result of some rows; their means and 1/√(variance + ε), as columns."""
     kind, n = rows.dtype.type, rows.shape[-1]
@@ -248,6 +258,9 @@ def layer_norm(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
 
 
 def layer_norm_saving(x: Any, weight: Any, bias: Any, *, eps: float) -> tuple[Any, tuple]:
+    if x.dtype.char == "e":
+        y, saved = layer_norm_saving(_wide(x), _wide(weight), _wide(bias), eps=eps)
+        return y.astype(x.dtype), saved
     y = np.empty(x.shape, x.dtype)
     source, target = _rows(x), _rows(y)
     if x.size <= STRETCH:
@@ -265,6 +278,9 @@ def layer_norm_vjp(
     """With x̂ the normalised row: (ĝ - mean ĝ - x̂·mean(ĝ·x̂)) / σ, where ĝ = g·weight."""
     if not isinstance(saved, tuple):  # the output of a forward kernel that another plugin replaced
         saved = layer_norm_saving(x, weight, bias, eps=eps)[1]
+    if x.dtype.char == "e":
+        wide = (_wide(a) for a in (x, weight, bias))
+        return _narrow(layer_norm_vjp(_wide(g), saved, *wide, needs=needs, eps=eps), x.dtype)
     means, scales = saved
     for_x, for_weight, for_bias = needs
     n = x.shape[-1]
@@ -316,6 +332,8 @@ def _inverse_root(rows: Any, eps: float) -> Any:
 
 
 def rms_norm(x: Any, weight: Any, *, eps: float) -> Any:
+    if x.dtype.char == "e":
+        return rms_norm(_wide(x), _wide(weight), eps=eps).astype(x.dtype)
     n = x.shape[-1]
     y = np.empty(x.shape, x.dtype)
     source, target = _rows(x), _rows(y)
@@ -329,6 +347,9 @@ def rms_norm(x: Any, weight: Any, *, eps: float) -> Any:
 
 def rms_norm_vjp(g: Any, y: Any, x: Any, weight: Any, *, needs: Any, eps: float) -> tuple[Any, Any]:
     """With r the root and x̂ = x/r: (ĝ - x̂·mean(ĝ·x̂)) / r, where ĝ = g·weight."""
+    if x.dtype.char == "e":
+        grads = rms_norm_vjp(_wide(g), y, _wide(x), _wide(weight), needs=needs, eps=eps)
+        return _narrow(grads, x.dtype)
     for_x, for_weight = needs
     n = x.shape[-1]
     source, upper = _rows(x), _rows(g)

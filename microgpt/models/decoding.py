@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -69,18 +70,13 @@ class Reader:
         if self.steps is not None:
             *_, logits = (self.steps(new[:, i : i + 1]) for i in range(new.shape[1]))
             return logits
-        dropping = model.training and model.config.dropout > 0
-        if dropping:
-            model.eval()
-        try:
-            with autograd.no_grad():
-                if cache is None:
-                    new = np.concatenate(self.seen, axis=1)[:, -size:]
-                    self.seen = [new]
-                logits = model(new, cache=cache, last_only=True)
-        finally:
-            if dropping:
-                model.train()
+        if cache is None:
+            new = np.concatenate(self.seen, axis=1)[:, -size:]
+            self.seen = [new]
+        # Without dropout there is nothing that a mode would change.
+        modes = model.evaluating() if model.config.dropout else nullcontext()
+        with modes, autograd.no_grad():
+            logits = model(new, cache=cache, last_only=True)
         if cache is not None and model.config.positions in ("learned", "none"):
             self.steps = _Steps(model, cache)
         return logits.numpy()[:, -1]

@@ -8,13 +8,14 @@ done on the host in float64, so that a seed gives the same text on every backend
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from microgpt.creation import generator as make_generator
-from microgpt.errors import InputError, InputTypeError, ShapeError
+from microgpt.errors import AnomalyError, InputError, InputTypeError, ShapeError
 
 Reader = Callable[[np.ndarray], np.ndarray]
 
@@ -52,25 +53,44 @@ class Sampler:
     ) -> None:
         if not temperature >= 0:
             raise InputError(f"temperature must be 0 or more; got {temperature}")
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise InputError(f"top_k must be a whole number, 1 or more, or None; got {top_k!r}")
+        if top_k is not None:
+            try:
+                number = 0 if isinstance(top_k, bool) else operator.index(top_k)
+            except TypeError:
+                number = 0
+            if number < 1:
+                raise InputError(f"top_k must be a whole number, 1 or more, or None; got {top_k!r}")
+            top_k = number
         if top_p is not None and not 0 < top_p <= 1:
             raise InputError(f"top_p must be above 0 and at most 1, or None; got {top_p}")
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.generator = make_generator(seed) if generator is None else generator
 
     def probabilities(self, logits: Any) -> np.ndarray:
-        """Of each token to be drawn: logits (…, V) → (…, V), in float64; they add up to 1."""
+        """Of each token to be drawn: logits (…, V) → (…, V), in float64; they add up to 1.
+
+        Raises:
+            AnomalyError: if a row of logits has a NaN or +infinity, or nothing but -infinity.
+        """
         values = logits.numpy() if hasattr(logits, "numpy") else logits
         z = np.array(values, dtype=np.float64)
-        z -= np.maximum.reduce(z, -1, keepdims=True)
+        top = np.maximum.reduce(z, -1, keepdims=True)
+        if not (math.isfinite(top.item()) if top.size == 1 else np.isfinite(top).all()):
+            raise AnomalyError(
+                "no token can be drawn from these logits: a row has NaN or +infinity, or nothing "
+                "but -infinity; required: finite numbers, and -infinity for what is impossible "
+                "(has the training made the weights NaN? mg.debug() names the op that made the "
+                "first one)"
+            )
+        z -= top
         if self.temperature == 0:
             chosen = z.argmax(axis=-1)[..., None]
             return (np.arange(z.shape[-1]) == chosen).astype(np.float64)
         if self.temperature == math.inf:
             z[z != -math.inf] = 0.0
         elif self.temperature != 1:
-            z /= self.temperature
+            with np.errstate(over="ignore"):  # what becomes -infinity has the probability 0
+                z /= self.temperature
         p = np.exp(z, out=z)
         if self.top_k is not None and self.top_k < p.shape[-1]:
             p[_ranks(p) >= self.top_k] = 0.0

@@ -22,6 +22,7 @@ from microgpt.models.gpt_config import GPTConfig
 
 _PREFIX = "transformer."
 _TRANSPOSED = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
+_LAYER = re.compile(r"h\.(\d+)\.")
 _MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 """Constants that old files carry along: the causal mask."""
 
@@ -32,6 +33,8 @@ _UNLIKE = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
 """Options of transformers' GPT-2 that change what is computed, with the values that ours has."""
 
 _METADATA = "microgpt.config"
+_KINDS = {"F16", "F32", "F64", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"}
+_LONG = {"BF16": "bfloat16"}
 
 
 def read(
@@ -120,17 +123,35 @@ def _safetensors() -> Any:
 
 
 def _load(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    parts = file.with_name(file.name + ".index.json")
+    if not file.is_file() and parts.is_file():
+        raise CheckpointError(
+            f"the weights in {file.parent} are spread over several files, as {parts.name} says; "
+            "required: one file (transformers writes it with save_pretrained(…, "
+            "max_shard_size='100GB'))"
+        )
     if not file.is_file():
         raise CheckpointError(f"there is no weights file {file}; nothing is downloaded here")
     library = _safetensors()
     try:
         with library.safe_open(file, framework="numpy") as opened:
-            names = opened.keys()
+            names = list(opened.keys())
+            kinds = {name: opened.get_slice(name).get_dtype() for name in names}
+            strange = {name: kind for name, kind in kinds.items() if kind not in _KINDS}
+            if strange:
+                name, kind = next(iter(strange.items()))
+                raise CheckpointError(
+                    f"{file}: {name} is of the type {_LONG.get(kind, kind)}, which NumPy does not "
+                    "have; required: float32, float16 or float64 (in transformers: "
+                    "model.float().save_pretrained(…))"
+                )
             return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
+    except CheckpointError:
+        raise
     except Exception as error:  # whatever the reader makes of a damaged file
         raise CheckpointError(
-            f"{file} is damaged or no safetensors file of float32 or float16: {error} (pickled "
-            "files and bfloat16 must be converted with transformers: save_pretrained)"
+            f"{file} is damaged or no safetensors file: {error} (pickled files must be converted "
+            "with transformers: save_pretrained)"
         ) from error
 
 
@@ -146,6 +167,10 @@ def _settings(
             said = json.loads(beside.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CheckpointError(f"{beside} is no JSON: {error}") from error
+        if not isinstance(said, dict):
+            raise CheckpointError(
+                f"{beside} holds a {type(said).__name__}; required: the settings, as a JSON object"
+            )
     for name, want in _UNLIKE.items():
         if said.get(name, want) != want:
             raise CheckpointError(
@@ -163,15 +188,21 @@ def _settings(
             f"the number of heads stands in no weight of {file}, and there is no config.json "
             "beside it; required: n_head=, 12 for the smallest GPT-2"
         )
+    for name in ("wte.weight", "wpe.weight", "h.0.mlp.c_fc.weight"):
+        if name in found and found[name].ndim != 2:
+            raise CheckpointError(
+                f"{file}: {name} has shape {found[name].shape}; required: a matrix"
+            )
     vocabulary, width = found["wte.weight"].shape
-    layers = {int(name.split(".")[1]) for name in found if name.startswith("h.")}
+    # Other names, and numbers that are left out, are complained of when the weights are loaded.
+    layers = {int(match[1]) for match in map(_LAYER.match, found) if match}
     inner = found.get("h.0.mlp.c_fc.weight")
     head = found.get("lm_head.weight")
     return GPTConfig(
         vocab_size=vocabulary,
         block_size=len(found["wpe.weight"]),
         n_embd=width,
-        n_layer=max(layers, default=0) + 1,
+        n_layer=max(len(layers), 1),
         n_head=heads,
         hidden=None if inner is None or len(inner) == 4 * width else len(inner),
         norm_eps=said.get("layer_norm_epsilon", 1e-5),

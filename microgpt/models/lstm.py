@@ -177,13 +177,8 @@ class _Reader:
         self.state: Any = None
 
     def __call__(self, new: np.ndarray) -> np.ndarray:
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with autograd.no_grad():
-                logits, self.state = self.model(new, self.state)
-        finally:
-            self.model.train(was_training)
+        with self.model.evaluating(), autograd.no_grad():
+            logits, self.state = self.model(new, self.state)
         return logits.numpy()[:, -1]
 
 

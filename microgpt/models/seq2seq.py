@@ -9,7 +9,7 @@ import numpy as np
 from microgpt import nn, ops
 from microgpt.autograd import no_grad
 from microgpt.creation import generator as make_generator
-from microgpt.errors import InputError
+from microgpt.errors import InputError, ShapeError
 from microgpt.ops.indexing import host_array
 from microgpt.tensor import tensor
 
@@ -81,13 +81,28 @@ class Seq2Seq(nn.Module):
         With `need_weights` (logits, patterns): for each layer of the decoder a dict of "self"
         (n, heads, t, t) and "cross" (n, heads, t, s).
         """
+        self._check("target", target)
         memory, known = self.encode(source)
+        if target.shape[0] != known.shape[0]:
+            raise ShapeError(
+                f"Seq2Seq was given sources of shape {known.shape} and targets of shape "
+                f"{tuple(target.shape)}; required: (n, s) and (n, t), one target for each source"
+            )
         return self._decode(target, memory, known, need_weights=need_weights)
 
     def encode(self, source: Any) -> tuple[Any, np.ndarray]:
         """What the encoder makes of (n, s) ids: (n, s, width), and where these are no padding."""
+        self._check("source", source)
         known = host_array(source) != self.pad
         return self.encoder(self.positions(self.read(source)), key_padding_mask=known), known
+
+    def _check(self, what: str, ids: Any) -> None:
+        shape = tuple(ids.shape)
+        if len(shape) != 2 or not shape[1]:
+            raise ShapeError(
+                f"Seq2Seq was given {what} ids of shape {shape}; required: (n, length), n "
+                "sequences of one id or more" + ("; a single one: ids[None]" * (len(shape) == 1))
+            )
 
     def _decode(
         self,
@@ -134,13 +149,8 @@ class Seq2Seq(nn.Module):
         """
         if max_length < 1:
             raise InputError(f"translate writes at least one token; got max_length {max_length}")
-        training = self.training
-        self.eval()
-        try:
-            with no_grad():
-                return self._written(source, max_length)
-        finally:
-            self.train(training)
+        with self.evaluating(), no_grad():
+            return self._written(source, max_length)
 
     def _written(self, source: Any, max_length: int) -> list[list[int]]:
         memory, known = self.encode(source)

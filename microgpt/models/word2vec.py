@@ -141,6 +141,10 @@ def skip_gram_batches(
         batch_size: n, pairs per batch; the last batch may be smaller.
         generator: source of windows, negatives and order.
 
+    Raises:
+        InputError: if a word is not in the vocabulary, or a setting is below 1.
+        ShapeError: if a text is no list of numbers.
+
     Example:
         >>> import microgpt as mg
         >>> batches = skip_gram_batches([[0, 1, 2]], 3, window=1, generator=mg.generator(0))
@@ -158,6 +162,16 @@ def skip_gram_batches(
     found: list[np.ndarray] = []
     for text in texts:
         ids = np.asarray(text, dtype=np.int64)
+        if ids.ndim != 1:
+            raise ShapeError(
+                "skip_gram_batches: texts are lists of word numbers; got one of shape "
+                f"{ids.shape} (a single text: [text])"
+            )
+        if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
+            raise InputError(
+                f"skip_gram_batches: words are numbers from 0 to {vocab_size - 1}; got "
+                f"{ids.min()} to {ids.max()}"
+            )
         counts += np.bincount(ids, minlength=vocab_size)
         reach = source.integers(1, window + 1, len(ids))
         for distance in range(1, min(window, len(ids) - 1) + 1):

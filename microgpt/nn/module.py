@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 
-from microgpt.errors import CheckpointError, GradientError, InputTypeError
+from microgpt.errors import CheckpointError, GradientError, InputTypeError, MicrogptError
 from microgpt.tensor import Tensor, tensor
 
 
@@ -85,7 +86,25 @@ class Module:
         raise InputTypeError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except MicrogptError as error:
+            self._sign(error)
+            raise
+
+    def _sign(self, error: MicrogptError) -> None:
+        """Put the module in front of an error's message, if no part of it has done so.
+
+        Errors of ops know their inputs only, and in a network many ops have the same name.
+        """
+        known, name = vars(error), type(self).__name__
+        if "module" not in known:
+            known["module"] = name
+            text = str(error)
+            if not text.startswith(name):
+                settings = self.extra_repr()
+                title = f"{name}({settings})" if settings else name
+                error.args = (f"{title}: {text}", *error.args[1:])
 
     # ---- walking -----------------------------------------------------------------------------
 
@@ -137,6 +156,27 @@ class Module:
     def eval(self) -> Self:
         """Switch this module and its parts to evaluation."""
         return self.train(False)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation for a block of code; then each part has the mode back that it had.
+
+        Example:
+            >>> import microgpt as mg
+            >>> layer = mg.nn.Dropout(0.5)
+            >>> with layer.evaluating():
+            ...     layer(mg.ones(2))
+            tensor([1., 1.])
+            >>> layer.training
+            True
+        """
+        modes = [(module, module.training) for _, module in self.named_modules()]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                object.__setattr__(module, "training", training)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from microgpt import autograd, ops
+from microgpt import autograd, config, ops
 from microgpt.errors import InputError, ShapeError
 from microgpt.nn.module import Module
 from microgpt.nn.shapes import axis_hint, image_hint, parameter
 from microgpt.ops import elementwise as el
+from microgpt.ops.replay import again
 from microgpt.tensor import tensor
 
 
@@ -146,7 +147,12 @@ class RMSNorm(_RowNorm):
     def forward(self, x: Any) -> Any:
         """The same shape."""
         self._check(x)
-        eps = float(np.finfo(el.numpy_dtype(x.dtype)).eps) if self.eps is None else self.eps
+        eps = self.eps
+        if eps is None:
+            dtype = el.numpy_dtype(x.dtype if self.weight is None else self.weight.dtype)
+            if dtype.kind != "f":  # whole numbers become floats of the configured type
+                dtype = np.dtype(config.get("dtype"))
+            eps = float(np.finfo(dtype).eps)
         if len(self.normalized_shape) == 1:
             return ops.rms_norm(x, self.weight, eps)
         return ops.reshape(ops.rms_norm(self._rows(x), self._rows(self.weight), eps), x.shape)
@@ -201,31 +207,34 @@ class _BatchNorm(Module):
         self._check(x)
         axes = (0, *range(2, len(x.shape)))
         spread = (self.num_features, *[1] * (len(x.shape) - 2))
+        mean = None
         if self.training or not self.track_running_stats:
             mean = ops.mean(x, axis=axes, keepdims=True)
             centred = x - mean
             variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
-            if self.training and self.track_running_stats:
-                self._track(mean, variance, math.prod(x.shape) // self.num_features)
         else:
             centred = x - ops.reshape(self.running_mean, spread)
             variance = ops.reshape(self.running_var, spread)
         y = centred / ops.sqrt(variance + self.eps)
         if self.weight is not None:
             y = y * ops.reshape(self.weight, spread) + ops.reshape(self.bias, spread)
+        # At the end: a batch that was refused leaves no trace.
+        if self.training and self.track_running_stats and not again():
+            self._track(mean, variance, math.prod(x.shape) // self.num_features)
         return y
 
     def _track(self, mean: Any, variance: Any, n: int) -> None:
         """Move the running statistics towards those of a batch with `n` values per channel."""
         with autograd.no_grad():
-            self.num_batches_tracked = self.num_batches_tracked + 1
+            count = self.num_batches_tracked + 1
             share = self.momentum
             if share is None:
-                share = 1 / self.num_batches_tracked.item()
+                share = 1 / count.item()
             flat = (self.num_features,)
             unbiased = ops.reshape(variance, flat) * (n / (n - 1))
-            self.running_mean = (1 - share) * self.running_mean + share * ops.reshape(mean, flat)
+            running_mean = (1 - share) * self.running_mean + share * ops.reshape(mean, flat)
             self.running_var = (1 - share) * self.running_var + share * unbiased
+            self.running_mean, self.num_batches_tracked = running_mean, count
 
     def _check(self, x: Any) -> None:
         shape = tuple(x.shape)

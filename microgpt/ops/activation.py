@@ -84,7 +84,7 @@ _ROOT_2_PI = math.sqrt(2 / math.pi)
 def _gelu(x: Any, approximate: str = "none") -> Any:
     """x·Φ(x), or 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))"""
     if approximate == "none":
-        return x * (el.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
+        return x * ((el.erf(x * math.sqrt(0.5)) + 1.0) * 0.5)
     # ½(1 + tanh u) = σ(2u), which does not cancel for x → -∞.
     return x * el.sigmoid((x + x * x * x * 0.044715) * (2 * _ROOT_2_PI))
 

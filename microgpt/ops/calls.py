@@ -64,7 +64,12 @@ def record(
     else:
         keep = op.keeps(tuple([p is not None for p in parents]))
         kept = tuple([x if k else None for x, k in zip((*raws, saved), keep, strict=True)])
-    node.fill(parents, kept)
+    if op.kind == 0:  # `Node.fill` for what is not elementwise
+        node.first = parents
+        node.a = kept
+        node.second = node.b = node.y = None
+    else:
+        node.fill(parents, kept)
     if mode_now() == DEBUG:
         node.where = caller_line()
     result = new(face)
@@ -229,6 +234,8 @@ def run(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         return call_raw(op, args, params)
     raws, parents = operands.unwrap(op, args, a)
     now = mode_now()
+    if now == RECORD and op.body is not None and any_node(parents):
+        return _run_fused(op, args, raws, parents, params, a)
     wanted = op.rules is not None or op.body is not None
     recorded = wanted and now != OFF and now != DEBUG_OFF and any_node(parents)
     saving = None
@@ -252,6 +259,25 @@ def run(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
     if not recorded:
         return constant(out, face)
     return record(op, raws, parents, out, params, face, saved)
+
+
+def _run_fused(
+    op: Op, args: tuple, raws: tuple, parents: tuple, params: dict[str, Any], first: TensorBase
+) -> Any:
+    """A call of a fused op that is recorded, without debugging."""
+    kind = type(first._data)
+    kernel = op.fast_recorded[kind]  # pyright: ignore[reportOptionalSubscript]
+    if kernel is None:
+        return op.body(*args, **params)  # pyright: ignore[reportOptionalCall]
+    saving = None if op.saving is None else op.saving[kind]
+    try:
+        if saving is None:
+            saved = out = kernel(*raws, **params)
+        else:
+            out, saved = saving(*raws, **params)
+    except Exception as error:
+        raise operands.explain(op, error, raws, params) from error
+    return record(op, raws, parents, out, params, type(first), saved)
 
 
 def call_other(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
@@ -297,7 +323,11 @@ def make_bound(op: Op, function: Callable[..., Any]) -> Callable[..., Any]:
         for p in list(signature.parameters.values())[:count]
     )
 
+    every = defaults.keys()
+
     def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == count and kwargs.keys() == every:
+            return run(op, args, kwargs)
         if variadic or (len(args) == count and kwargs.keys() <= defaults.keys()):
             return run(op, args, {**defaults, **kwargs})
         bound = signature.bind(*args, **kwargs).arguments

@@ -16,6 +16,7 @@ from microgpt.ops.activation import log_softmax
 from microgpt.ops.declare import face, fused
 from microgpt.ops.indexing import gather, host_array, integers, take
 from microgpt.ops.linalg import matmul
+from microgpt.ops.replay import note
 from microgpt.plugins import registry
 
 
@@ -112,6 +113,7 @@ def dropout(
     dtype = el.numpy_dtype(x.dtype)
     if dtype.kind != "f":
         raise DTypeError(f"dropout needs floats; got {dtype}; convert with x.astype('float32')")
+    note(generator)
     keep = generator.random(tuple(x.shape), dtype=np.float32) >= p
     mask = np.multiply(keep, 1 / (1 - p), dtype=dtype)
     return el.multiply(x, like(x, mask))
@@ -220,10 +222,17 @@ def cross_entropy(
     """
     shape = tuple(logits.shape)
     want = shape[:1] + shape[2:] if len(shape) > 1 else ()
-    if not shape or tuple(getattr(target, "shape", np.shape(target))) != want:
+    got = tuple(getattr(target, "shape", np.shape(target)))
+    if not shape or got != want:
+        hint = ""
+        if len(shape) > 2 and got == shape[:-1]:
+            hint = (
+                f"; classes stand last here: logits.reshape((-1, {shape[-1]})) and "
+                "target.reshape(-1) make rows of them"
+            )
         raise ShapeError(
             f"cross_entropy: logits of shape {shape} need integer targets of shape {want}; got "
-            f"{tuple(getattr(target, 'shape', np.shape(target)))}"
+            f"{got}{hint}"
         )
     classes = shape[1] if len(shape) > 1 else shape[0]
     try:

@@ -35,6 +35,7 @@ class Adam(Optimizer):
 
     _decoupled = False
     _elementwise = True
+    _remembered = ("step", "mean", "square")
 
     def __init__(
         self,

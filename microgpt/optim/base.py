@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ class Optimizer:
     _elementwise = False
     """Whether `_update` treats every element for itself, so that parameters may be joined."""
 
+    _remembered: tuple[str, ...] | None = None
+    """Names of what `_update` remembers of a parameter, all of them or none; None: not known."""
+
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         items = list(params)
         if not items:
@@ -40,32 +44,58 @@ class Optimizer:
         groups = items if isinstance(items[0], dict) else [{"params": items}]
         self.param_groups: list[Group] = []
         self.defaults = dict(defaults)
-        seen: set[int] = set()
-        for group in groups:
-            unknown = set(group) - {"params"} - set(defaults)
-            if unknown:
-                raise InputError(
-                    f"{type(self).__name__} has no setting {', '.join(sorted(unknown))}; there are "
-                    f"{', '.join(defaults)}"
-                )
-            tensors = list(group["params"])
-            for p in tensors:
-                if not isinstance(p, Tensor) or not p.is_leaf:
-                    raise InputTypeError(
-                        f"{type(self).__name__} changes leaf tensors; got {type(p).__name__}"
-                        + (f" made by '{p._edge.op.name}'" if isinstance(p, Tensor) else "")  # pyright: ignore
-                    )
-                if id(p) in seen:
-                    raise InputError(
-                        f"{type(self).__name__}: a parameter of shape {p.shape} appears twice"
-                    )
-                seen.add(id(p))
-            self.param_groups.append({**defaults, **group, "params": tensors})
-        self._state: list[dict[str, Any]] = [{} for _ in self._parameters()]
+        self._state: list[dict[str, Any]] = []
         self._joined: dict[int, Joined] = {}
-        self._plans = self._planned()
-        for group in self.param_groups:
-            self._check(group)
+        self._plans: list[Plan] = []
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Train further parameters: layers that were frozen so far, say.
+
+        Make schedules afterwards: they have one initial rate for each group.
+
+        Args:
+            group: ``params``, one tensor or several, and settings where they differ from the
+                optimizer's.
+
+        Raises:
+            InputError: if a setting is unknown or out of range, or a parameter appears twice.
+            InputTypeError: if something is no leaf tensor.
+
+        Example:
+            >>> import microgpt as mg
+            >>> a, b = (mg.tensor([1.0], requires_grad=True) for _ in range(2))
+            >>> optimizer = mg.optim.SGD([a], lr=0.1)
+            >>> optimizer.add_param_group({"params": [b], "lr": 0.2})
+            >>> [group["lr"] for group in optimizer.param_groups]
+            [0.1, 0.2]
+        """
+        name = type(self).__name__
+        unknown = set(group) - {"params"} - set(self.defaults)
+        if unknown or "params" not in group:
+            raise InputError(
+                f"a group of {name} has params and may have {', '.join(self.defaults)}; got "
+                f"{', '.join(sorted(group))}"
+            )
+        given = group["params"]
+        tensors = [given] if isinstance(given, Tensor) else list(given)
+        seen = set(map(id, self._parameters()))
+        for p in tensors:
+            if not isinstance(p, Tensor) or not p.is_leaf:
+                raise InputTypeError(
+                    f"{name} changes leaf tensors; got {type(p).__name__}"
+                    + (f" made by '{p._edge.op.name}'" if isinstance(p, Tensor) else "")  # pyright: ignore
+                )
+            if id(p) in seen:
+                raise InputError(f"{name}: a parameter of shape {p.shape} appears twice")
+            seen.add(id(p))
+        made = {**self.defaults, **group, "params": tensors}
+        self._check(made)
+        self._part()
+        self._plans.append(self._planned(tensors, len(self._state)))
+        self._state += [{} for _ in tensors]
+        self.param_groups.append(made)
 
     def _check(self, group: Group) -> None:
         """Complain about settings out of range."""
@@ -76,20 +106,29 @@ class Optimizer:
                 f"{type(self).__name__}: weight_decay must be >= 0; got {group['weight_decay']}"
             )
 
-    def _planned(self) -> list[Plan]:
-        """Which parameters of each group are stepped alone, and which together."""
-        plans, place = [], 0
-        for group in self.param_groups:
-            plan = Plan([], [], [])
-            for p in group["params"]:
-                if self._elementwise and p.size <= LARGEST:
-                    plan.small.append(p)
-                    plan.places.append(place)
-                else:
-                    plan.large.append((p, place))
-                place += 1
-            plans.append(plan)
-        return plans
+    def _planned(self, params: list[Tensor], place: int) -> Plan:
+        """Which parameters of a group are stepped alone, and which together.
+
+        `place` is the number of the first.
+        """
+        plan = Plan([], [], [], tuple(params))
+        for number, p in enumerate(params, place):
+            if self._elementwise and p.size <= LARGEST:
+                plan.small.append(p)
+                plan.places.append(number)
+            else:
+                plan.large.append((p, number))
+        return plan
+
+    def _unchanged(self) -> bool:
+        """Whether the groups have the parameters that they were made with."""
+        if len(self.param_groups) != len(self._plans):
+            return False
+        for group, plan in zip(self.param_groups, self._plans, strict=True):
+            params = group["params"]
+            if len(params) != len(plan.all) or not all(map(is_, params, plan.all)):
+                return False
+        return True
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -106,7 +145,16 @@ class Optimizer:
 
         Values are replaced, never overwritten: arrays handed out earlier keep their numbers, and
         a backward pass that still needs the old values notices.
+
+        Raises:
+            InputError: if the parameters of a group were changed by hand.
         """
+        if not self._unchanged():
+            raise InputError(
+                f"the parameters in {type(self).__name__}.param_groups were changed by hand; "
+                "required: those it was made with; more of them come with add_param_group, others "
+                "with a new optimizer"
+            )
         for number, (group, plan) in enumerate(zip(self.param_groups, self._plans, strict=True)):
             for p, place in plan.large:
                 edge: Any = p._edge
@@ -170,23 +218,40 @@ class Optimizer:
             {k: _host(v) if hasattr(v, "shape") else v for k, v in entry.items()}
             for entry in self.state
         ]
-        return {"groups": groups, "state": state}
+        return {"class": type(self).__name__, "groups": groups, "state": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the settings and the state of an optimizer for the same parameters.
 
         Raises:
-            CheckpointError: if groups or shapes are others.
+            CheckpointError: if the state is of another optimizer, or groups or shapes are others;
+                then nothing has been changed.
         """
+        name = type(self).__name__
+        if not {"groups", "state"} <= state.keys():
+            raise CheckpointError(f"the state of {name} has 'groups' and 'state'; got {[*state]}")
+        if state.get("class", name) != name:
+            raise CheckpointError(f"the state is of {state['class']}; this optimizer is {name}")
         groups, entries = state["groups"], state["state"]
         parameters = self._parameters()
         if len(groups) != len(self.param_groups) or len(entries) != len(parameters):
             raise CheckpointError(
                 f"the state is of {len(groups)} groups and {len(entries)} parameters; this "
-                f"{type(self).__name__} has {len(self.param_groups)} and {len(parameters)}"
+                f"{name} has {len(self.param_groups)} and {len(parameters)}"
             )
+        for group in groups:
+            if not self.defaults.keys() <= group.keys():
+                raise CheckpointError(
+                    f"the state has the settings {', '.join(group)}; required by {name}: "
+                    f"{', '.join(self.defaults)}"
+                )
         loaded = []
         for i, (p, entry) in enumerate(zip(parameters, entries, strict=True)):
+            if entry and self._remembered is not None and {*entry} != {*self._remembered}:
+                raise CheckpointError(
+                    f"the state of parameter {i} has {', '.join(entry)}; {name} remembers "
+                    f"{', '.join(self._remembered)}"
+                )
             fresh = {}
             for key, value in entry.items():
                 if isinstance(value, np.ndarray):

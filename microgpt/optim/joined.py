@@ -22,12 +22,13 @@ class Plan(NamedTuple):
     """How the parameters of a group are stepped: large ones alone, small ones together.
 
     `large` has pairs of a parameter and its number in the optimizer, `places` the numbers of
-    `small`.
+    `small`, and `all` the parameters in the order of the group.
     """
 
     large: list[tuple[Tensor, int]]
     small: list[Tensor]
     places: list[int]
+    all: tuple[Tensor, ...]
 
 
 class Joined:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from microgpt.errors import InputError
-from microgpt.optim.base import Optimizer
+from microgpt.optim.base import Group, Optimizer
 
 
 class Schedule:
@@ -25,8 +25,19 @@ class Schedule:
 
     def _apply(self) -> None:
         factor = self.factor(self.last_step)
-        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+        for group, lr in self._initial():
             group["lr"] = lr * factor
+
+    def _initial(self) -> list[tuple[Group, float]]:
+        """The groups with their initial rates."""
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.base_lrs):
+            raise InputError(
+                f"{type(self).__name__} has rates for {len(self.base_lrs)} groups of parameters, "
+                f"and the optimizer has {len(groups)}; required: a new schedule after "
+                "add_param_group"
+            )
+        return list(zip(groups, self.base_lrs, strict=True))
 
     def step(self) -> None:
         """Go on to the rate of the next step."""
@@ -122,7 +133,7 @@ class CosineAnnealingLR(Schedule):
 
     def _apply(self) -> None:
         factor = self.factor(self.last_step)
-        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+        for group, lr in self._initial():
             group["lr"] = self.eta_min + (lr - self.eta_min) * factor
 
 

@@ -38,6 +38,7 @@ class SGD(Optimizer):
     """
 
     _elementwise = True
+    _remembered = ("velocity",)
 
     def __init__(
         self,

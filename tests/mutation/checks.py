@@ -26,7 +26,10 @@ FIRST = [oracles.forward_oracle.__name__, "gradcheck", "fused_equals_body", "flo
 """The properties that notice most for their time."""
 TESTS = "tests"
 """The tests that are about no row of the table in particular, in the files of these topics."""
-FILES = ("forward", "composites", "gradients", "accuracy", "engine", "plugins", "array_api")
+FILES = (
+    "forward", "composites", "gradients", "accuracy", "kernel_portions", "engine", "plugins",
+    "array_api",
+)  # fmt: skip
 LEFT_OUT = ("100_000", "memory_stays_flat", "the_kit", "torch")
 """Of these, tests of depth, of memory and of whole backends: they take longer than the others."""
 

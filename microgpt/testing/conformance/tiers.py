@@ -27,7 +27,10 @@ TIER_OF = {
 }  # fmt: skip
 """The tier of an op's forward pass, by the module of `microgpt.ops` that declares it."""
 
-NOT_JUDGED = {"transfer": "its kernel is the engine's own, made of what tier 0 judges"}
+NOT_JUDGED = {
+    "transfer": "its kernel is the engine's own, made of what tier 0 judges",
+    "declare": "only the examples in its documentation make ops there, where they are run",
+}
 """Modules of `microgpt.ops` whose ops have no tier, and why."""
 
 
