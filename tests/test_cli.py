@@ -62,10 +62,14 @@ def test_version_and_help(run, capsys):
 
 
 def test_wrong_usage(capsys):
+    assert main(["nonsense"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("microgpt: there is no command 'nonsense'\n(valid: train, sample, ")
+    assert main(["--debug", "trian", "gpt"]) == 2
+    assert "no command 'trian'; did you mean 'train'?" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
-        main(["nonsense"])
+        main(["museum", "nonsense"])
     assert caught.value.code == 2
-    assert "invalid choice: 'nonsense'" in capsys.readouterr().err
 
 
 def test_errors_are_short_and_debug_shows_the_traceback(run):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from microgpt import checkpoints, runs
 from microgpt.cli import main
+from microgpt.cli.progress import scores_line
 from microgpt.runs.kinds import KINDS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -64,8 +66,9 @@ def test_train_sample_eval_info(run: Run) -> None:
     assert "54 lines to learn from, 6 to validate on" in field(out, "data")
     assert field(out, "training").startswith("6 steps of 4 examples, adamw with rate 0.003")
     assert field(out, "computes") == "numpy on cpu, float32, seed 0"
-    assert "step 3/6  val loss" in out
-    assert field(out, "trained").startswith("6 steps; last loss 2.")
+    assert re.search(r"^step 3/6  loss 2\.\d+  val loss 2\.\d+$", out, re.MULTILINE)
+    assert "epoch" not in out
+    assert field(out, "trained").startswith("6 steps; mean loss of the last 6 steps 2.")
     assert out.endswith("\nNext: microgpt sample runs/names --count 10\n")
     assert max(map(len, out.splitlines())) <= 100
 
@@ -217,6 +220,17 @@ def test_the_page_about_training(capsys: pytest.CaptureFixture[str]) -> None:
         ("train --lr 1", "train needs a model (gpt,"),
         ("train --resume nope", "there is no run in nope"),
         ("train gpt --resume a --out b", "--resume a and --out b"),
+        ("train gpt --resume a --overwrite", "--resume goes on with a run, --overwrite puts"),
+        ("train gpt --preset karpaty", "no preset 'karpaty'; did you mean 'karpathy'?"),
+        ("train gpt --vocab 300", "--vocab counts with --tokenizer bpe only; got --tokenizer char"),
+        ("train gpt --optimizer sgd --beta2 0.9", "--beta2 counts with --optimizer adamw or --op"),
+        ("train gpt --schedule constant --final 0", "--final counts with --schedule cosine or"),
+        ("train mlp --held-out 0 --patience 3", "--patience needs something to validate on"),
+        ("train gpt --lr inf", "command line: 'lr' must be a finite number of 0 or more; got inf"),
+        ("train gpt --seed -1", "command line: 'seed' must be a whole number of 0 or more; got"),
+        ("train gpt --data digits", "a set of pictures"),
+        ("train gpt --data .", ". is a folder"),
+        ("train cnn --kernel 99", "'kernel' must be odd and no larger than the pictures"),
         ("train gpt --resume", "--resume needs the folder of the run"),
         ("train --config nope.toml", "there is no settings file nope.toml"),
         ("train --config bad.toml", "bad.toml: gpt has no setting 'stesp'; did you mean 'steps'?"),
@@ -245,7 +259,11 @@ def test_a_folder_that_cannot_be_written_is_no_mistake_of_the_program(run: Run) 
 def test_mistakes_in_sampling(run: Run) -> None:
     run(*GPT, "--out", "one")
     for arguments, words in (
-        (("--prompt", "Ann"), "the character 'A'"),
+        (
+            ("--prompt", "Annë"),
+            "the prompt has 'A', 'ë', which this model has never seen; this model kn",
+        ),
+        (("--seed", "-1"), "--seed must be 0 or more; got -1"),
         (("--count", "0"), "--count must be 1 or more; got 0"),
         (("--temperature", "-1"), "temperature must be 0 or more"),
         (("--top-p", "2"), "top_p must be above 0"),
@@ -266,12 +284,78 @@ def test_info_of_a_run_that_has_just_begun(run: Run) -> None:
     assert status == 0 and field(out, "steps") == "none saved yet"
     assert field(out, "loss") == "2.5000 in step 1"
     status, _, err = run("sample", "one")
-    assert status == 2 and "no weights in one yet" in err and "--resume one" in err
+    assert status == 2 and "no weights in one: its training has saved nothing" in err
+    again = err.partition("microgpt train ")[2].split()
+    assert again == ["--config", "one/settings.toml", "--out", "one"]
+    assert run("train", *again)[0] == 0
+
+
+def test_texts_that_are_all_the_same(run: Run) -> None:
+    run(*GPT, "--out", "one")
+    status, out, err = run("sample", "one", "--temperature", "0", "--count", "3")
+    assert status == 0 and len(set(out.splitlines())) == 1
+    assert (
+        err == "microgpt: note: with --temperature 0 nothing is drawn, so all texts are the same\n"
+    )
+    assert run("sample", "one", "--temperature", "0")[2] == ""
+
+
+def test_info_for_programs(run: Run) -> None:
+    run(*MLP, "--out", "one", "--hidden", "")
+    status, out, _ = run("info", "one")
+    assert status == 0 and field(out, "run") == "one, mlp trained on digits"
+    assert "hidden=none" in out and "best/" in out
+    assert re.search(r"^best/ +\d+(\.\d+)? kB$", out, re.MULTILINE)
+    status, out, _ = run("info", "one", "--json")
+    found = json.loads(out)
+    assert (status, found["kind"], found["steps"]) == (0, "mlp", 6)
+    assert found["settings"]["model"]["hidden"] == [] and found["parameters"] == 650
+    assert found["files"]["settings.toml"] == Path("one/settings.toml").stat().st_size
+    assert found["best"]["val_loss"] > 0
+
+
+def test_few_examples_are_told(run: Run) -> None:
+    Path("names.txt").write_text("anna\nbert\ncara\n")
+    arguments = ("train", "gpt", "--data", "names.txt", "--held-out", "0", "--dry-run")
+    _, out, _ = run(*arguments, "--steps", "1")
+    assert field(out, "training").startswith("1 step of 3 examples (all there are), adamw")
+    _, out, _ = run(*arguments, "--epochs", "1", "--batch", "1")
+    assert field(out, "training").startswith("3 steps in 1 epoch of 1 example, adamw")
+
+
+def test_a_perplexity_without_end_is_short() -> None:
+    assert scores_line({"loss": 30.0}, object()) == "loss 30.0000, perplexity 1.069e+13"
+    assert scores_line({"loss": 2.0}, object()) == "loss 2.0000, perplexity 7.39"
+
+
+# ---- going on --------------------------------------------------------------------------------
+
+
+def test_a_run_gets_another_length(run: Run) -> None:
+    run(*MLP, "--out", "one")
+    status, out, _ = run("train", "--resume", "one")
+    assert status == 0 and "There is nothing to do: one is finished, after 6 steps; more" in out
+    status, out, err = run("train", "--resume", "one", "--steps", "5")
+    assert (status, out) == (2, "") and "one has 6 steps already; got steps=5" in err
+    status, out, err = run("train", "--resume", "one", "--steps", "5", "--dry-run")
+    assert (status, out) == (2, "") and "one has 6 steps already; got steps=5" in err
+    status, out, _ = run("train", "--resume", "one", "--steps", "9", "--dry-run")
+    assert status == 0 and "after 6 steps; its length" in out
+    assert "resumed_at" in out and runs.read_settings("one/settings.toml").training.steps == 6
+    status, out, _ = run("train", "--resume", "one", "--steps", "9")
+    assert status == 0 and field(out, "goes on").startswith("after 6 steps; its length is another")
+    assert field(out, "trained").startswith("9 steps;")
+    assert "resumed_at=6" in run("info", "one")[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        status, _, err = run("train", "--config", "one/settings.toml", "--out", "two")
+    assert status == 0 and err.startswith("microgpt: warning: these settings are of a run that got")
 
 
 # ---- interruption ----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(run: Run) -> None:
     words = ["train", "mlp", "--hidden", "150,150", "--epochs", "12", "--batch", "16", "--out"]
@@ -284,6 +368,7 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(run: Run) -> None:
         name = "first" if number == signal.SIGINT else "second"
         out = interrupted([*words, name], number, status)
         assert out.endswith(f"\nGo on with: microgpt train --resume {name}\n")
+        assert "resume=True" not in out
         assert 162 <= int(checkpoints.checkpoints(name)[-1].name.rpartition("-")[2]) < 972
         assert weights(name) != weights("whole")
         assert run(*again)[0] == 0

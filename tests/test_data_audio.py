@@ -251,7 +251,7 @@ def test_bad_input_to_patches() -> None:
     for call, kind, message in (
         (lambda: data.patchify(images[0], 3), ShapeError, r"\(6, 9\)"),
         (lambda: data.patchify(images, 2), ShapeError, "2 x 2 do not fill images of 6 x 9.*3"),
-        (lambda: data.patchify(images, 0), ShapeError, "do not fill"),
+        (lambda: data.patchify(images, 0), InputError, "size must be a whole number >= 1"),
         (lambda: data.unpatchify(patches, 3), InputError, "6 patches make no square"),
         (lambda: data.unpatchify(patches, 2), ShapeError, r"2·2·channels"),
         (lambda: data.unpatchify(patches, 3, (9, 9)), ShapeError, r"no image of shape \(9, 9\)"),
@@ -260,3 +260,23 @@ def test_bad_input_to_patches() -> None:
     ):
         with pytest.raises(kind, match=message):
             call()
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; required: a WAV file"):
+        data.read_wav(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        data.read_wav(str(tmp_path / ("x" * 5000)))
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (np.ones(800, np.int16), r"floats from -1 to 1; got int16; divide .*samples / 32768"),
+        (np.array([0.0, np.nan] * 400), "finite samples; got NaN or infinity"),
+        (np.array([0.0, np.inf] * 400), "finite samples; got NaN or infinity"),
+    ],
+)
+def test_samples_that_are_no_sound(samples: np.ndarray, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        data.log_mel(samples, 8000)

@@ -149,7 +149,7 @@ def test_documents_in_order_and_without_marks() -> None:
     (x, _) = next(iter(data.document_batches([[1, 2]], 1)))
     assert isinstance(x, Tensor)
     for call, message in (
-        (lambda: data.document_batches([[1, 2], [1]], 1), "document 1 has 1 tokens"),
+        (lambda: data.document_batches([[1, 2], [1]], 1), "document 1 has 1 of at least 2 tokens"),
         (lambda: data.document_batches(["ann"], 1), "whole numbers; got str; encode"),
         (lambda: data.document_batches([[1.5, 2.0]], 1), "whole numbers; got an array of float64"),
         (lambda: data.document_batches([], 1), "at least one example"),
@@ -199,3 +199,35 @@ def test_padding_keeps_what_is_there() -> None:
         data.pad([np.ones((2, 3)), np.ones((2, 4))])
     with pytest.raises(InputError, match="at least one"):
         data.pad([])
+
+
+# ---- numbers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [True, np.True_, 2.5, 2.0, "2", 0, -1, None])
+def test_lengths_are_whole_numbers(wrong: Any) -> None:
+    ids, images = np.arange(9), np.zeros((1, 4, 4))
+    message = "must be a whole number >= 1; got"
+    for name, call in (
+        ("block_size", lambda: data.token_batches(ids, wrong, 1)),
+        ("batch_size", lambda: data.token_batches(ids, 2, wrong)),
+        ("batch_size", lambda: data.batches(ids, batch_size=wrong)),
+        ("size", lambda: data.patchify(images, wrong)),
+        ("size", lambda: data.unpatchify(images, wrong)),
+    ):
+        with pytest.raises(InputError, match=f"^{name} {message}"):
+            call()
+    if wrong is not None:
+        with pytest.raises(InputError, match=f"steps {message}"):
+            data.token_batches(ids, 2, 1, steps=wrong)
+        with pytest.raises(InputError, match=f"block_size {message}"):
+            data.document_batches([[1, 2]], 1, block_size=wrong)
+
+
+def test_lengths_may_be_numbers_of_numpy() -> None:
+    two = np.int64(2)
+    batches = data.token_batches(np.arange(9), two, two, steps=np.uint8(3))  # type: ignore[arg-type]
+    assert [x.shape for x, _ in batches] == [(2, 2)] * 3
+    batches = data.document_batches([[1, 2, 3, 4]], two, block_size=two)  # type: ignore[arg-type]
+    assert [x.shape for x, _ in batches] == [(1, 2)]
+    assert data.patchify(np.zeros((1, 4, 4)), two).shape == (1, 4, 4)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,67 +9,19 @@ import numpy as np
 import pytest
 
 import microgpt as mg
-from microgpt import checkpoints, runs, train
+from microgpt import checkpoints, runs
 from microgpt.errors import CheckpointError, ConfigError, DataError, InputError
 from microgpt.runs import building, files, folder
-
-NAMES = [a + b + c for a in ("an", "be", "ka") for b in ("na", "ri", "lo", "t") for c in "aeiny"]
-PROSE = "the cat sat on the mat, and then it went home.\n\n" * 30
-QUICK = {"steps": 7, "batch": 3, "eval_every": 3, "save_every": 2, "seed": 5}
-TINY = {"width": 8, "layers": 1, "heads": 2, "context": 6, "dropout": 0.2}
-CELLS = {"embedding": 4, "hidden": 6, "context": 6}
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt on lines": ("gpt", {"data": "lines.txt", **TINY}),
-    "gpt on prose": ("gpt", {"data": "prose.txt", "tokenizer": "byte", **TINY}),
-    "mlp": ("mlp", {"hidden": [6], "limit": 60}),
-    "cnn": ("cnn", {"channels": [2, 3], "limit": 40}),
-    "lstm on lines": ("lstm", {"data": "lines.txt", **CELLS}),
-    "lstm on prose": ("lstm", {"data": "prose.txt", **CELLS}),
-    "lstm-classifier": ("lstm", {"data": "japanese-vowels", "hidden": 4, "limit": 40}),
-}
+from tests.running import CASES, NAMES, broken_off, go, small, weights, write_texts
 
 
 @pytest.fixture(autouse=True)
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("lines.txt").write_text("\n".join(NAMES))
-    Path("prose.txt").write_text(PROSE)
-
-
-def small(case: str = "gpt on lines", **changes: Any) -> runs.Settings:
-    kind, settings = CASES[case]
-    return runs.configure(kind, **{**QUICK, **settings, **changes})
-
-
-def go(settings: runs.Settings, out: str = "run", **how: Any) -> runs.Outcome:
-    return runs.start(settings, out, progress=False, **how)
-
-
-def weights(out: str) -> str:
-    """A digest of those of the newest checkpoint: pytest would compare bytes for minutes."""
-    content = (checkpoints.checkpoints(out)[-1] / "model.safetensors").read_bytes()
-    return hashlib.sha256(content).hexdigest()
+    write_texts()
 
 
 # ---- runs ------------------------------------------------------------------------------------
-
-
-class Stop(train.Callback):
-    """Ends a training before its time, as a signal does."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def on_step(self, run: train.Run) -> None:
-        if run.step == self.after:
-            raise train.StopTraining
-
-
-def broken_off(monkeypatch: pytest.MonkeyPatch, settings: runs.Settings, after: int) -> None:
-    whole = train.fit
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "fit", lambda *a, **k: whole(*a, **k, callbacks=[Stop(after)]))
-        go(settings, "broken")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -250,7 +201,9 @@ def test_no_such_run() -> None:
             call("nowhere/at/all")
     Path("begun").mkdir()
     files.write(building.read(small("mlp")).settings, "begun/settings.toml")
-    with pytest.raises(CheckpointError, match="no weights in begun yet.*--resume begun"):
+    with pytest.raises(
+        CheckpointError, match="no weights in begun: .*--config begun/settings.toml --out begun"
+    ):
         runs.load("begun")
     runs.write_settings(small("mlp"), "begun/settings.toml")
     with pytest.raises(ConfigError, match=r"was not written by a run: \[found\] is missing"):

@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import microgpt as mg
 from microgpt import text
 from microgpt.errors import CheckpointError, InputError, InputTypeError
 
@@ -243,3 +245,31 @@ def test_a_damaged_file_is_refused_in_words(tokenizer: text.Tokenizer, tmp_path:
         text.load(tmp_path / "missing.json")
     with pytest.raises(CheckpointError, match="cannot be read"):
         text.load(tmp_path)
+
+
+def test_what_is_no_text_and_no_token_is_refused() -> None:
+    characters, plain = text.CharTokenizer.from_text, text.ByteTokenizer()
+    wrong: Any
+    for wrong in (None, b"abc", 7, ["a", None], [b"a"]):
+        with pytest.raises(InputTypeError, match=r"CharTokenizer.from_text needs .*string"):
+            characters(wrong)
+        with pytest.raises(InputTypeError, match=r"BPETokenizer.train needs .*string"):
+            text.BPETokenizer.train(wrong, 300)
+    with pytest.raises(InputTypeError, match="table of characters is a string; got bytes"):
+        text.CharTokenizer(b"abc")  # type: ignore[arg-type]
+    for wrong, words in (
+        ([1.7], "whole numbers; got 1.7"),
+        ([1.0], "got 1.0"),
+        ([True], "got True"),
+        (np.array([True]), "got np.True_"),
+        ("hi", "got str; text becomes numbers by encode"),
+        (5, "one after the other; got int"),
+        (np.zeros((2, 3), int), r"got an array of shape \(3,\); decode the rows one by one"),
+        (np.array([1.5]), "got np.float64"),
+        (["1"], "got '1'"),
+    ):
+        for call in (plain.decode, plain.decode_bytes, lambda ids: list(plain.decode_stream(ids))):
+            with pytest.raises(InputTypeError, match=words):
+                call(wrong)
+    assert plain.decode(np.array([104, 105], np.uint8)) == "hi"
+    assert plain.decode(mg.tensor([104, 105])) == "hi"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from microgpt import text
 from microgpt.errors import InputError, MissingExtraError
+from microgpt.text import bpe
 from microgpt.text.bpe import byte_letters
 from microgpt.text.splitting import cut
 from tests.test_text import BPE, TEXTS
@@ -173,3 +174,30 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingExtraError, match=r"microgpt-autograd\[text\]"):
         text.BPETokenizer.train("a text", 300)
     assert BPE.encode("the") == [BPE.encode("the")[0]], "what is trained works without it"
+
+
+@pytest.mark.parametrize("words", ["ab" * 30_000, "=" * 40_000, " " * 40_000 + "end", "a" * 1_001])
+def test_text_without_spaces_is_learnt_from_in_parts(words: str) -> None:
+    pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    tokenizer = text.BPETokenizer.train(words, 1000)
+    longest = max(len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size))
+    assert longest == 64, "the next one would not stay below 128"
+    assert tokenizer.decode(tokenizer.encode(words)) == words
+
+
+@given(words=WORDS | st.text(max_size=12) | st.text("!'s a\n", min_size=6))
+@example("ab  ''s\n\n        'tis")
+def test_the_library_cuts_no_part_that_it_is_fed(words: str) -> None:
+    tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    splitter = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "_PIECE", 5)
+        patch.setattr(bpe, "_PART", 3)
+        parts = bpe._fed(words)
+    assert "".join(parts) == words
+    pieces = cut(words)
+    if max(map(len, pieces), default=0) <= 5:
+        assert parts == [words]
+    else:
+        assert all(len(splitter.pre_tokenize_str(part)) == 1 for part in parts)
+        assert {p for p in pieces if len(p) <= 5} <= set(parts)

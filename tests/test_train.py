@@ -11,7 +11,7 @@ import pytest
 
 import microgpt as mg
 from microgpt import nn, optim, train
-from microgpt.errors import InputError, InputTypeError, ShapeError
+from microgpt.errors import AnomalyError, InputError, InputTypeError, ShapeError
 from tests.training import Stop, X, Y, evidence, parts, rich
 
 
@@ -137,6 +137,46 @@ def test_a_step_whose_targets_are_all_ignored_is_one_of_loss_0() -> None:
     assert history.epochs[0]["loss"] == history.losses[1]
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_where_no_target_counts_nothing_is_changed(accumulate: int) -> None:
+    """With Adam a gradient of 0 is a step in the direction of the ones before."""
+    made = parts(batches=[(X[:4], Y[:4])] * accumulate, accumulate=accumulate, epochs=1)
+    model = made["model"]
+    made["optimizer"] = optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    train.fit(**made)
+    before = weights(made), repr(optimizer.state)
+    nothing = [(X[:4], np.full(4, -100))] * accumulate
+    history = train.fit(**{**made, "batches": nothing, "log_every": 1})
+    assert history.losses == [0.0] and history.epochs[0]["loss"] == 0.0
+    assert (weights(made), repr(optimizer.state)) == before
+
+
+def test_weights_that_end_infinite_are_told_without_a_folder_too() -> None:
+    made = parts(batches=[(X[:4], Y[:4])], epochs=1)
+    made["optimizer"] = optim.SGD(made["model"].parameters(), lr=1e45)
+    with np.errstate(all="ignore"), pytest.raises(AnomalyError, match="after step 1 .*not finite"):
+        train.fit(**made)
+
+
+def test_a_group_that_is_added_meanwhile_counts_for_the_norm() -> None:
+    model = nn.Sequential(nn.Linear(4, 5, dtype="float64"), nn.Linear(5, 3, dtype="float64"))
+    optimizer = optim.SGD(model[1].parameters(), lr=0.0)
+
+    class Thaw(train.Callback):
+        def on_step(self, run: train.Run) -> None:
+            if run.step == 1:
+                optimizer.add_param_group({"params": model[0].parameters()})
+
+    rng = np.random.default_rng(0)
+    batches = [(rng.standard_normal((6, 4)), rng.integers(0, 3, 6))] * 2
+    history = train.fit(
+        model, mg.cross_entropy, optimizer, batches, epochs=1, clip_norm=9.0, callbacks=[Thaw()],
+        progress=False,
+    )  # fmt: skip
+    whole = np.sqrt(sum((p.grad.numpy() ** 2).sum() for p in model.parameters()))
+    assert history.grad_norms[1] < history.grad_norms[2] == pytest.approx(whole)
+
+
 def test_a_batch_without_targets_that_count_adds_nothing_even_if_its_loss_is_nan() -> None:
     def mean(y: Any, t: Any) -> Any:
         return mg.cross_entropy(y, t, "sum") / (float((t.numpy() != -100).sum()) or float("nan"))
@@ -199,6 +239,20 @@ def test_accuracy_of_sequences_and_of_shapes_that_do_not_fit() -> None:
     assert np.isnan(train.accuracy(np.eye(2), np.array([-100, -100])))
     with pytest.raises(ShapeError, match="one-hot rows"):
         train.accuracy(mg.eye(3), mg.eye(3))
+
+
+def test_accuracy_asks_where_the_classes_are_if_both_places_fit() -> None:
+    scores, target = np.zeros((2, 3, 3)), np.zeros((2, 3), dtype=int)
+    scores[0, 0, :] = scores[1, :, 1] = 1.0
+    with pytest.raises(ShapeError, match=r"\(2, 3, 3\).*axis=-1.*axis=1"):
+        train.accuracy(scores, target)
+    assert train.accuracy(scores, target, axis=1) == 1.0
+    assert train.accuracy(scores, target, axis=-1) == 0.5
+    assert train.accuracy(scores, target, axis=2) == 0.5
+    assert train.accuracy(np.eye(2), np.array([0, 0]), axis=1) == 0.5
+    for shape, axis in (((2, 3, 5), 1), ((2, 5, 3), -1), ((2, 3, 3), 0), ((3,), 1)):
+        with pytest.raises(ShapeError, match=f"axis={axis}"):
+            train.accuracy(np.zeros(shape), target if len(shape) > 1 else np.array(0), axis=axis)
 
 
 def test_evaluation_gives_every_part_its_mode_back() -> None:

@@ -12,6 +12,7 @@ import pytest
 import microgpt as mg
 from microgpt import checkpoints, nn, train
 from microgpt.errors import AnomalyError
+from microgpt.train.anomaly import listed
 from tests.training import X, parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy says so first
@@ -43,7 +44,9 @@ def test_the_op_its_line_and_the_step_are_named(accumulate: int, tmp_path: Path)
     lines, first = inspect.getsourcelines(Overflowing.forward)
     number = first + next(i for i, line in enumerate(lines) if "mg.log" in line)
     said = str(caught.value)
-    assert "in step 3: log made the first infinity (-inf) from finite inputs" in said
+    assert " in step 3: " in said
+    assert "log made the first infinity (-inf) from finite inputs" in said
+    assert "a smaller learning rate than 0.04" in said and "clip_norm" not in said
     assert f"{Path(__file__).name}:{number}" in said
     assert [p.name for p in checkpoints.checkpoints(tmp_path)][-1] == "checkpoint-00000002"
 
@@ -88,6 +91,23 @@ def test_weights_that_are_not_finite_are_told_and_never_saved(tmp_path: Path) ->
     with pytest.raises(AnomalyError, match=r"after step 1 0\.weight.* not finite, and was not"):
         train.fit(**parts(loss=root_of_zero, clip_norm=None), out=tmp_path, save_every=1)
     assert not checkpoints.checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize("checks", [{"clip_norm": 1.0}, {"clip_norm": None, "log_every": 1}])
+def test_no_advice_to_do_what_is_done(checks: dict[str, Any]) -> None:
+    settings = {**parts(), **checks, "schedule": None}
+    for group in settings["optimizer"].param_groups:
+        group["lr"] = 1e39  # too large for float32
+    with pytest.raises(AnomalyError, match="smaller learning rate") as caught:
+        train.fit(**settings)
+    said = str(caught.value)
+    assert "log_every" not in said and "a clip_norm" not in said
+
+
+def test_of_many_parameters_three_are_named() -> None:
+    names = [f"layer{i}.weight" for i in range(52)]
+    assert listed(names) == "layer0.weight, layer1.weight, layer2.weight … and 49 more"
+    assert listed(names[:3]) == "layer0.weight, layer1.weight, layer2.weight"
 
 
 def test_a_batch_that_is_not_finite_is_told() -> None:

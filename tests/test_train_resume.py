@@ -18,6 +18,8 @@ from microgpt import checkpoints, train
 from microgpt.errors import CheckpointError, InputError
 from tests.training import Stop, X, Y, evidence, log_of, parts, rich
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, TextIO
 
 from microgpt.errors import MicrogptError
@@ -33,7 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     own, others = _parted(given)
-    options = _parser().parse_args(own)
+    parser, names = _parser()
+    unknown = _word(own)
+    if unknown is not None and unknown not in names:
+        print(
+            f"microgpt: there is no command '{unknown}'{_nearest(unknown, names)}", file=sys.stderr
+        )
+        return 2
+    options = parser.parse_args(own)
     options.arguments = others
     options.debug = options.debug or (options.run is _train and "--debug" in others)
     for stream in (sys.stdout, sys.stderr):
@@ -70,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parted(given: list[str]) -> tuple[list[str], list[str]]:
     """The arguments that are parsed here, and those that the command deals with itself."""
-    name = next((word for word in given if not word.startswith("-")), None)
+    name = _word(given)
     if name == "train":  # which arguments there are depends on the model
         end = given.index(name) + 1
         return given[:end], given[end:]
@@ -80,7 +88,18 @@ def _parted(given: list[str]) -> tuple[list[str], list[str]]:
     return given, []
 
 
-def _parser() -> argparse.ArgumentParser:
+def _word(given: Sequence[str]) -> str | None:
+    """The first argument that is no flag: the command."""
+    return next((word for word in given if not word.startswith("-")), None)
+
+
+def _nearest(name: str, valid: Sequence[str]) -> str:
+    close = get_close_matches(name, valid, n=1)
+    return (f"; did you mean '{close[0]}'?" if close else "") + f"\n(valid: {', '.join(valid)})"
+
+
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser, and the names of the commands."""
     from microgpt import __version__
 
     parser = argparse.ArgumentParser(
@@ -120,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("--seed", metavar="N", type=int, help="the same seed, the same texts")
     write.add_argument("--count", metavar="N", type=int, default=1, help="how many texts (1)")
     write.add_argument("--stream", action="store_true", help="show each piece when it comes")
-    judged.add_argument("--json", action="store_true", help="print JSON, for programs")
+    for made in (judged, shown):
+        made.add_argument("--json", action="store_true", help="print JSON, for programs")
     for made in (write, judged):
         made.add_argument(
             "--weights", choices=("best", "last"), help="by default the best, if there are any"
@@ -161,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         help="by default list",
     )
     hall.add_argument("number", nargs="?", type=int, metavar="NUMBER", help="of a bug, 1 to 60")
-    return parser
+    return parser, list(commands.choices)
 
 
 # Each command imports what it needs when it runs, so that none slows the others down.
@@ -188,7 +208,7 @@ def _eval(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from microgpt.cli.info import info
 
-    return info(options.run_folder)
+    return info(options.run_folder, options.json)
 
 
 def _doctor(_: argparse.Namespace) -> int:

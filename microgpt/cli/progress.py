@@ -10,6 +10,7 @@ from typing import Any
 from microgpt.cli.text import fields
 from microgpt.runs import KINDS, Outcome, Settings
 from microgpt.runs.building import Parts, total_steps, warmup_steps
+from microgpt.runs.words import count
 
 
 def run(out: Path, train: Callable[[Callable[[Parts], None]], Outcome]) -> int:
@@ -24,6 +25,10 @@ def run(out: Path, train: Callable[[Callable[[Parts], None]], Outcome]) -> int:
     outcome = train(show)
     (parts,) = made
     history = outcome.history
+    if outcome.done and outcome.done == len(history.losses) and not history.interrupted:
+        print(nothing_to_do(parts, outcome, out))
+        print(f"\nNext: {following(parts.settings, out)}")
+        return 0
     if history.interrupted:
         print(f"\nGo on with: microgpt train --resume {out}")
         return 128 + (history.signal or 2)
@@ -36,18 +41,37 @@ def run(out: Path, train: Callable[[Callable[[Parts], None]], Outcome]) -> int:
 def announce(parts: Parts, out: Path) -> None:
     """What is trained on what, where."""
     settings, material = parts.settings, parts.material
-    print(
-        fields(
-            [
-                ("model", describe(settings, parts.model)),
-                ("data", material.title),
-                ("source", material.origin),
-                ("training", _course(parts)),
-                ("computes", computes(settings, parts.model)),
-                ("folder", str(out)),
-            ],
-            indent=0,
+    rows = [
+        ("model", describe(settings, parts.model)),
+        ("data", material.title),
+        ("source", material.origin),
+        ("training", _course(parts)),
+        ("computes", computes(settings, parts.model)),
+        ("folder", str(out)),
+    ]
+    if 0 < parts.done < total_steps(settings, material):
+        rows.append(("goes on", _going_on(parts)))
+    print(fields(rows, indent=0))
+
+
+def _going_on(parts: Parts) -> str:
+    said = f"after {count(parts.done, 'step')}"
+    if parts.done in parts.settings.found.resumed_at:
+        said += (
+            "; its length is another now, and the learning rate follows the new one from here: the "
+            "weights will differ from those of a run that had this length from the start"
         )
+    return said
+
+
+def nothing_to_do(parts: Parts, outcome: Outcome, out: Path) -> str:
+    """Why a run did not go on."""
+    why, more = "is finished", "epochs" if parts.settings.training.epochs else "steps"
+    if outcome.history.stopped_early:
+        why, more = "was ended by its patience", "patience"
+    return (
+        f"There is nothing to do: {out} {why}, after {count(outcome.done, 'step')}; more "
+        f"--{more} would let it go on."
     )
 
 
@@ -60,7 +84,7 @@ def describe(settings: Settings, model: Any) -> str:
 def entry(name: str, value: Any) -> str:
     """A setting, such as width=64, without a space at which a line could be broken."""
     if isinstance(value, tuple):
-        value = "-".join(map(str, value))
+        value = "-".join(map(str, value)) or "none"
     return f"{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
@@ -73,18 +97,19 @@ def computes(settings: Settings, model: Any) -> str:
 def _course(parts: Parts) -> str:
     settings, material = parts.settings, parts.material
     training, rule, schedule = settings.training, settings.optimizer, settings.schedule.schedule
-    epochs = f" in {training.epochs:,} epochs" if training.epochs else ""
-    size = training.batch * training.accumulate
+    epochs = f" in {count(training.epochs, 'epoch')}" if training.epochs else ""
+    size, every = training.batch * training.accumulate, material.train.examples
+    of = count(size, "example") if size <= every else f"{count(every, 'example')} (all there are)"
     falling = {
         "constant": "",
         "linear": ", falling in a line",
         "cosine": ", falling along a cosine",
     }
     rise = warmup_steps(settings, material)
+    rising = f" after {count(rise, 'step')} of warm-up" if rise else ""
     return (
-        f"{total_steps(settings, material):,} steps{epochs} of {size:,} "
-        f"{'example' if size == 1 else 'examples'}, {rule.optimizer} with rate "
-        f"{rule.lr:g}{falling[schedule]}{f' after {rise:,} steps of warm-up' if rise else ''}"
+        f"{count(total_steps(settings, material), 'step')}{epochs} of {of}, {rule.optimizer} with "
+        f"rate {rule.lr:g}{falling[schedule]}{rising}"
     )
 
 
@@ -99,11 +124,11 @@ def closing(parts: Parts, outcome: Outcome, out: Path) -> str:
 
 def _trained(outcome: Outcome) -> str:
     history = outcome.history
-    parts = [f"{len(history.losses):,} steps"]
+    parts = [count(len(history.losses), "step")]
     if history.losses:
         recent = history.losses[-100:]
-        over = f", mean of {len(recent)}" if len(recent) > 1 else ""
-        parts.append(f"last loss {math.fsum(recent) / len(recent):.4f}{over}")
+        over = f"mean loss of the last {len(recent)} steps" if len(recent) > 1 else "loss"
+        parts.append(f"{over} {math.fsum(recent) / len(recent):.4f}")
     if history.best is not None:
         where = f"in step {int(history.best['step']):,}"
         parts.append(f"best validation loss {history.best['val_loss']:.4f} {where}")
@@ -116,7 +141,8 @@ def scores_line(scores: Mapping[str, float], tokenizer: Any) -> str:
     """loss 2.1034, perplexity 8.19 per token / loss 0.1234, accuracy 97.31 %."""
     words = [f"loss {scores['loss']:.4f}"]
     if tokenizer is not None:
-        words.append(f"perplexity {perplexity(scores['loss']):.2f}")
+        among = perplexity(scores["loss"])
+        words.append(f"perplexity {among:.2f}" if among < 10_000 else f"perplexity {among:.4g}")
     if "accuracy" in scores:
         words.append(f"accuracy {scores['accuracy']:.2%}")
     return ", ".join(words)

@@ -23,6 +23,14 @@ def sample(options: argparse.Namespace) -> int:
     """Write texts; the exit status."""
     if options.count < 1:
         raise InputError(f"--count must be 1 or more; got {options.count}")
+    if options.seed is not None and options.seed < 0:
+        raise InputError(f"--seed must be 0 or more; got {options.seed}")
+    if options.count > 1 and (options.temperature == 0 or options.top_k == 1):
+        why = "--temperature 0" if options.temperature == 0 else "--top-k 1"
+        print(
+            f"microgpt: note: with {why} nothing is drawn, so all texts are the same",
+            file=sys.stderr,
+        )
     trained = loaded(options)
     lines = trained.settings.data.documents == "lines" if trained.tokenizer else False
     for number in range(options.count):

@@ -14,6 +14,7 @@ from microgpt.runs import building, files, folder
 from microgpt.runs.kinds import KINDS, Kind, kind_named
 from microgpt.runs.settings import Layer, Row, Settings, nearest, resolve, rows
 from microgpt.runs.tables import Found
+from microgpt.runs.training import continuation
 
 _GROUPS = {
     "data": "data",
@@ -47,6 +48,10 @@ def main(arguments: Sequence[str]) -> int:
             f"train: a run goes on in its own folder; got --resume {options.resume} and --out "
             f"{options.out}; leave --out away"
         )
+    if options.overwrite and options.resume is not None:
+        raise InputError(
+            "train: --resume goes on with a run, --overwrite puts another in its place; got both"
+        )
     if kind is None:
         if options.resume is not None:
             folder.require_run(run)
@@ -66,22 +71,49 @@ def main(arguments: Sequence[str]) -> int:
         kind, *_configured(layers), *layers, *_preset(kind, options.preset),
         Layer("command line", words),
     )  # fmt: skip
+    _require_used(settings, words)
     if options.resume is not None:
         place = folder.require_run(run)
         if options.dry_run:
-            return _show(settings, place)
+            parts = continuation(place, settings)
+            return _show(parts, parts.settings, place)
         return progress.run(place, lambda show: runs.resume(place, settings, announce=show))
     out = Path(options.out) if options.out else folder.free_name(settings)
     if options.dry_run:
-        return _show(settings, out)
+        with building.place(settings):
+            return _show(building.build(settings), settings, out)
     return progress.run(
         out, lambda show: runs.start(settings, out, overwrite=options.overwrite, announce=show)
     )
 
 
-def _show(settings: Settings, out: Path) -> int:
-    with building.place(settings):
-        progress.announce(building.build(settings), out)
+_OF_USE = {
+    "vocab": ("tokenizer", ("bpe",)),
+    "beta2": ("optimizer", ("adamw", "adam")),
+    "final": ("schedule", ("cosine", "linear")),
+}
+"""Settings that count with some values of another one only."""
+
+
+def _require_used(settings: Settings, words: dict[str, Any]) -> None:
+    """Refuse an argument that would change nothing."""
+    values = settings.flat()
+    for name, (other, useful) in _OF_USE.items():
+        if name in words and values[other] not in useful:
+            wanted = " or ".join([f"--{other} {value}" for value in useful])
+            raise InputError(
+                f"train: --{name} counts with {wanted} only; got --{other} {values[other]}"
+            )
+    for name in ("patience", "eval_every"):
+        if words.get(name) and not values["held_out"]:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(
+                f"train: {flag} needs something to validate on; got --held-out 0 (nothing)"
+            )
+
+
+def _show(parts: building.Parts, settings: Settings, out: Path) -> int:
+    progress.announce(parts, out)
     print("\nNothing was trained or written (--dry-run). The settings:\n")
     print(files.dumps(settings))
     return 0
@@ -128,7 +160,14 @@ def _configured(layers: list[Layer]) -> list[Layer]:
 
 
 def _preset(kind: Kind, name: str | None) -> list[Layer]:
-    return [] if name is None else [Layer(f"preset {name}", kind.presets[name])]
+    if name is None:
+        return []
+    if name not in kind.presets:
+        raise InputError(
+            f"train: there is no preset '{name}'{nearest(name, kind.presets)}\n"
+            f"(valid: {', '.join(kind.presets)})"
+        )
+    return [Layer(f"preset {name}", kind.presets[name])]
 
 
 # ---- the parser ------------------------------------------------------------------------------
@@ -155,7 +194,8 @@ def _parser(kind: Kind | None) -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show what would be trained")
     presets = kind.presets if kind else {}
     if presets:
-        run.add_argument("--preset", choices=presets, help="settings under one name")
+        names = "{" + ",".join(presets) + "}"
+        run.add_argument("--preset", metavar=names, help="settings under one name")
     else:
         parser.set_defaults(preset=None)
     for table, title in _GROUPS.items() if kind else ():

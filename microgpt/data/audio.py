@@ -25,7 +25,7 @@ def read_wav(file: str | Path | BinaryIO) -> tuple[np.ndarray, int]:
         otherwise (n, channels); and the number of samples per second.
 
     Raises:
-        DataError: if it is no WAV file, cut off, or not PCM.
+        DataError: if it cannot be read, is no WAV file, cut off, or not PCM.
 
     Example:
         >>> import io
@@ -46,6 +46,10 @@ def read_wav(file: str | Path | BinaryIO) -> tuple[np.ndarray, int]:
             raw = reader.readframes(count)
     except FileNotFoundError:
         raise DataError(f"there is no file {name}") from None
+    except IsADirectoryError:
+        raise DataError(f"{name} is a folder; required: a WAV file") from None
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error}") from None
     except (wave.Error, EOFError) as error:
         raise DataError(
             f"{name} cannot be read: {str(error) or 'it is cut off'}; required: a WAV file of "

@@ -10,6 +10,7 @@ import numpy as np
 
 from microgpt import config
 from microgpt.autograd import attach
+from microgpt.data.checks import positive
 from microgpt.errors import InputError, ShapeError
 from microgpt.plugins import registry
 from microgpt.tensor import Tensor
@@ -29,9 +30,7 @@ class EpochBatches(ABC):
         transform: Callable[..., Any] | None,
         tensors: bool,
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size must be a whole number >= 1; got {batch_size!r}")
-        self.batch_size = batch_size
+        self.batch_size = positive("batch_size", batch_size)
         self.transform = transform
         self.tensors = tensors
         seed = config.resolve("seed", seed)

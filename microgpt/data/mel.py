@@ -82,7 +82,7 @@ def log_mel(
     `mel_filters`; then comes ln(max(power, floor)).
 
     Args:
-        samples: (n,) from -1 to 1; the last frame is filled up with zeros.
+        samples: (n,) floats from -1 to 1; the last frame is filled up with zeros.
         rate: samples per second.
         n_mels: bands.
         window, hop: length of a frame, and from frame to frame, in seconds.
@@ -95,7 +95,8 @@ def log_mel(
 
     Raises:
         ShapeError: if there is more than one channel, or no sample.
-        InputError: if a length is not positive, or the window is longer than `n_fft`.
+        InputError: if samples are whole numbers, NaN or infinite, a length is not positive, or the
+            window is longer than `n_fft`.
 
     Example:
         >>> import numpy as np
@@ -105,12 +106,20 @@ def log_mel(
         >>> picture.shape, int(picture[50].argmax())  # the band around 1000 Hz
         ((99, 20), 9)
     """
-    values = np.asarray(samples, dtype=np.float64)
+    given = np.asarray(samples)
+    if given.dtype.kind != "f" and given.size:
+        raise InputError(
+            f"log_mel needs floats from -1 to 1; got {given.dtype}; divide whole numbers by the "
+            "largest one there is, for example samples / 32768"
+        )
+    values = given.astype(np.float64)
     if values.ndim != 1 or not len(values):
         raise ShapeError(
             f"log_mel needs samples (n,) of one channel; got shape {values.shape}"
             + ("; take their mean over the channels first" if values.ndim == 2 else "")
         )
+    if not np.isfinite(values).all():
+        raise InputError("log_mel needs finite samples; got NaN or infinity among them")
     size, step = round(window * rate), round(hop * rate)
     if size < 2 or step < 1:
         raise InputError(f"window and hop are too short at {rate} Hz: {size} and {step} samples")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from microgpt.data.checks import positive
 from microgpt.errors import InputError, ShapeError
 
 
@@ -23,6 +24,7 @@ def patchify(images: Any, size: int) -> np.ndarray:
 
     Raises:
         ShapeError: if there is another number of dimensions, or the size divides no side.
+        InputError: if the size is no whole number of 1 or more.
 
     Source: A. Dosovitskiy et al., "An image is worth 16x16 words", 2021.
 
@@ -35,13 +37,13 @@ def patchify(images: Any, size: int) -> np.ndarray:
                 [ 8,  9, 12, 13],
                 [10, 11, 14, 15]]])
     """
-    values = np.asarray(images)
+    size, values = positive("size", size), np.asarray(images)
     if values.ndim not in (3, 4):
         raise ShapeError(
             f"patchify needs images (n, height, width[, channels]); got shape {values.shape}"
         )
     n, height, width, *channels = values.shape
-    if size < 1 or height % size or width % size:
+    if height % size or width % size:
         raise ShapeError(
             f"patches of {size} x {size} do not fill images of {height} x {width}; the size must "
             f"divide {math.gcd(height, width)}"
@@ -65,7 +67,8 @@ def unpatchify(patches: Any, size: int, shape: tuple[int, ...] | None = None) ->
 
     Raises:
         ShapeError: if the patches do not make such images.
-        InputError: if no shape is given and the number of patches is no square.
+        InputError: if the size is no whole number of 1 or more, or no shape is given and the number
+            of patches is no square.
 
     Example:
         >>> import numpy as np
@@ -74,8 +77,8 @@ def unpatchify(patches: Any, size: int, shape: tuple[int, ...] | None = None) ->
         >>> bool((data.unpatchify(data.patchify(images, 2), 2, (4, 6)) == images).all())
         True
     """
-    values = np.asarray(patches)
-    if values.ndim != 3 or size < 1 or values.shape[2] % (size * size):
+    size, values = positive("size", size), np.asarray(patches)
+    if values.ndim != 3 or values.shape[2] % (size * size):
         raise ShapeError(
             f"unpatchify needs patches (n, patches, {size}·{size}·channels); got shape "
             f"{values.shape}"

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from microgpt.data.checks import positive
 from microgpt.data.loader import Batches, EpochBatches
 from microgpt.errors import InputError, ShapeError
 
@@ -74,15 +75,16 @@ class TokenBatches(EpochBatches):
     ) -> None:
         super().__init__(batch_size, seed, transform, tensors)
         self.ids = _whole(ids)
-        if not isinstance(block_size, int) or block_size < 1:
-            raise InputError(f"block_size must be a whole number >= 1; got {block_size!r}")
+        block_size, batch_size = positive("block_size", block_size), self.batch_size
         if order not in ("random", "consecutive", "streams"):
             raise InputError(f"order is random, consecutive or streams; got {order!r}")
-        if steps is not None and (order != "random" or steps < 1):
-            raise InputError(
-                "steps is a number >= 1, for random windows; the other orders end with the text; "
-                f"got steps={steps}, order={order!r}"
-            )
+        if steps is not None:
+            steps = positive("steps", steps)
+            if order != "random":
+                raise InputError(
+                    "steps is for random windows; the other orders end with the text; got "
+                    f"steps={steps}, order={order!r}"
+                )
         # One more, because the last target is the token after the window.
         needed = block_size * (batch_size if order == "streams" else 1) + 1
         if len(self.ids) < needed:
@@ -197,13 +199,12 @@ class DocumentBatches(Batches):
         short = [i for i, row in enumerate(rows) if len(row) < 2]
         if short:
             raise InputError(
-                f"document {short[0]} has {len(rows[short[0]])} tokens; required: at least 2, so "
-                "that there is one to predict; leave it out, or give bos and eos"
+                f"document {short[0]} has {len(rows[short[0]])} of at least 2 tokens, so there is "
+                "none to predict; leave it out, or give bos and eos"
             )
         if block_size is not None:
-            if block_size < 1:
-                raise InputError(f"block_size must be >= 1; got {block_size}")
-            rows = [row[: block_size + 1] for row in rows]
+            most = positive("block_size", block_size) + 1
+            rows = [row[:most] for row in rows]
         self.lengths = np.array([len(row) - 1 for row in rows], dtype=np.int64)
         longest = int(self.lengths.max(initial=0))
         inputs = np.full((len(rows), longest), pad, dtype=np.int64)

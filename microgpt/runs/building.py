@@ -10,21 +10,26 @@ from typing import Any
 from microgpt import config, optim
 from microgpt.creation import generator
 from microgpt.nn import Module
-from microgpt.runs.kinds import KINDS
-from microgpt.runs.material import Material, require_same
+from microgpt.runs.kinds import KINDS, require_readable
+from microgpt.runs.material import Material, named_as_settings, require_same
 from microgpt.runs.settings import Settings
 from microgpt.text import Tokenizer
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Everything that `train.fit` needs, made from `settings`, which are complete now."""
+    """Everything that `train.fit` needs, made from `settings`, which are complete now.
+
+    Attributes:
+        done: steps that the run has taken already, if it goes on.
+    """
 
     settings: Settings
     material: Material
     model: Module
     optimizer: optim.Optimizer
     schedule: optim.Schedule
+    done: int = 0
 
 
 def place(settings: Settings) -> AbstractContextManager[Any]:
@@ -54,9 +59,13 @@ def build(settings: Settings, tokenizer: Tokenizer | None = None) -> Parts:
 
 def read(settings: Settings, tokenizer: Tokenizer | None = None) -> Material:
     """The data, with the settings as they are when the data are known."""
-    material = KINDS[settings.kind].read(settings, tokenizer)
+    kind = KINDS[settings.kind]
+    require_readable(kind, settings.data.data)
+    with named_as_settings():
+        material = kind.read(settings, tokenizer)
     require_same(settings, material.found)
-    return replace(material, settings=replace(material.settings, found=material.found))
+    found = replace(material.found, resumed_at=settings.found.resumed_at)
+    return replace(material, settings=replace(material.settings, found=found))
 
 
 def make_model(settings: Settings) -> Module:

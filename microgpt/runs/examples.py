@@ -12,6 +12,7 @@ from microgpt.errors import DataError
 from microgpt.runs.material import Material
 from microgpt.runs.settings import Settings, nearest
 from microgpt.runs.tables import Found
+from microgpt.runs.words import count as counted
 from microgpt.train import accuracy
 
 Arrays = tuple[np.ndarray, ...]
@@ -116,7 +117,8 @@ def _material(
     numbers = " x ".join(map(str, shape))
     return Material(
         title=(
-            f"{found.name}: {len(learnt):,} examples to learn from, {len(kept):,} to validate on, "
+            f"{found.name}: {counted(len(learnt), 'example')} to learn from, {len(kept):,} to "
+            f"validate on, "
             f"{len(found.y_test):,} to test on, of {numbers} numbers"
             f"{'' if transform is None else ' per step'}, in {len(found.classes)} classes"
         ),

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from microgpt import durable, text
+from microgpt import checkpoints, durable, text
 from microgpt.errors import CheckpointError, ConfigError, InputError, missing_extra
 from microgpt.runs import files
 from microgpt.runs.settings import Settings
@@ -33,13 +33,15 @@ _OURS = (
 def require_free(out: str | Path, overwrite: bool = False) -> None:
     """Refuse a folder in which something is already, unless it is a run to be overwritten.
 
+    A run that has saved nothing, as one that failed in its first steps, is in nobody's way.
+
     Raises:
         InputError: says what to do instead.
     """
     place = Path(out)
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file; a run needs a folder")
-    if is_run(place) and not overwrite:
+    if is_run(place) and has_weights(place) and not overwrite:
         raise InputError(
             f"{place} holds a run already: go on with it by --resume, replace it by --overwrite, "
             "or name another folder with --out"
@@ -58,6 +60,17 @@ def _ours(place: Path) -> list[Path]:
 def is_run(place: str | Path) -> bool:
     """Whether there is a run in the folder."""
     return (Path(place) / SETTINGS).is_file()
+
+
+def has_weights(place: Path) -> bool:
+    """Whether the run in the folder has saved anything."""
+    return bool(checkpoints.checkpoints(place) or checkpoints.checkpoints(place / BEST))
+
+
+def steps(place: Path) -> int:
+    """How many steps the newest checkpoint of a run has seen; 0 if there is none."""
+    found = checkpoints.checkpoints(place)
+    return int(found[-1].name.rpartition("-")[2]) if found else 0
 
 
 def require_run(place: str | Path) -> Path:
@@ -98,6 +111,7 @@ def begin(
     place = Path(out)
     durable.make(place)
     with _locked(place):
+        require_free(out, overwrite)  # who held the lock may have saved something meanwhile
         for old in _ours(place):
             if old.is_dir():
                 shutil.rmtree(old)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microgpt import models
-from microgpt.errors import ConfigError
+from microgpt.errors import ConfigError, DataError
 from microgpt.runs import examples, texts
 from microgpt.runs.material import Material
 from microgpt.runs.settings import Settings, nearest
@@ -45,6 +46,11 @@ def _cnn(settings: Settings, generator: Generator) -> Any:
     if len(table.channels) != 2:
         raise ConfigError(f"cnn: 'channels' must be two numbers; got {list(table.channels)}")
     (height, width), (first, second) = found.inputs, table.channels
+    if table.kernel > min(height, width) or table.kernel % 2 == 0:
+        raise ConfigError(
+            f"cnn: 'kernel' must be odd and no larger than the pictures, which are {height} x "
+            f"{width}; got {table.kernel}"
+        )
     return models.CNN(
         (height, width),
         found.outputs,
@@ -121,6 +127,7 @@ class Kind:
         sets: the data sets it can learn from by name, with the settings that suit each.
         command: under which `microgpt train` finds it; the data decide between two of one command.
         writes: whether it continues texts.
+        learns: what one of its data sets is.
     """
 
     name: str
@@ -134,6 +141,7 @@ class Kind:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     command: str = ""
     writes: bool = False
+    learns: str = "a set of pictures"
 
 
 KARPATHY = {
@@ -166,6 +174,7 @@ KINDS = {
             sets={**{name: {} for name in texts.SETS}, "shakespeare": S2},
             presets={"karpathy": KARPATHY, "s2": {"data": "shakespeare", **S2}},
             writes=True,
+            learns="a text",
         ),
         Kind(
             name="mlp",
@@ -185,7 +194,7 @@ KINDS = {
             read=examples.read,
             build=_cnn,
             defaults={"epochs": 40, "lr": 3e-3},
-            sets={"digits": {}, "mnist": {"epochs": 3}},
+            sets={"digits": {}, "mnist": {"epochs": 5}},
         ),
         Kind(
             name="lstm",
@@ -197,6 +206,7 @@ KINDS = {
             defaults=_TEXT,
             sets={name: {} for name in texts.SETS},
             writes=True,
+            learns="a text",
         ),
         Kind(
             name="lstm-classifier",
@@ -208,6 +218,7 @@ KINDS = {
             defaults={"data": "japanese-vowels", "epochs": 30, "lr": 3e-3},
             sets={"japanese-vowels": {}, "spoken-digits": {"epochs": 12}},
             command="lstm",
+            learns="a set of sequences",
         ),
     )
 }
@@ -229,3 +240,19 @@ def kind_named(name: str, source: str, data: str | None = None) -> Kind:
         if kind.command == name and data in kind.sets:
             return kind
     return KINDS[name]
+
+
+def require_readable(kind: Kind, data: str) -> None:
+    """Refuse a data set that other models learn from.
+
+    Raises:
+        DataError: names a model that does.
+    """
+    if data in kind.sets or (kind.writes and Path(data).expanduser().exists()):
+        return
+    for other in KINDS.values():
+        if data in other.sets:
+            raise DataError(
+                f"'{data}' is {other.learns}, and nothing for {kind.name}; what learns from it: "
+                f"microgpt train {other.command or other.name} --data {data}"
+            )

@@ -15,7 +15,7 @@ from microgpt.runs import building, folder
 from microgpt.runs.kinds import KINDS
 from microgpt.runs.material import Material
 from microgpt.runs.settings import Settings
-from microgpt.text import Tokenizer
+from microgpt.text import CharTokenizer, Tokenizer
 
 _WEIGHTS = "model.safetensors"
 
@@ -69,6 +69,8 @@ class Trained:
                 f"a model of kind {self.settings.kind} writes no texts; "
                 f"microgpt eval {self.folder} says how good it is"
             )
+        if isinstance(tokenizer, CharTokenizer):
+            _require_known(prompt, tokenizer)
         ids = tokenizer.encode(prompt, bos=tokenizer.bos is not None)
         if not ids:
             try:
@@ -160,10 +162,24 @@ def take_weights(model: Module, place: Path, weights: str | None = None) -> tupl
         if found:
             checkpoints.load_weights(model, found[-1] / _WEIGHTS)
             return int(found[-1].name.rpartition("-")[2]), which
+    if folder.has_weights(place):
+        other = "last" if weights == "best" else "best"
+        raise CheckpointError(f"{place} has no {weights} weights; take the {other} ones")
     raise CheckpointError(
-        f"there are no {weights + ' ' if weights else ''}weights in {place} yet; train on: "
-        f"microgpt train --resume {place}"
+        f"there are no weights in {place}: its training has saved nothing yet, or failed before it "
+        f"could; begin it again, with changes if they are needed: microgpt train --config "
+        f"{place / folder.SETTINGS} --out {place}"
     )
+
+
+def _require_known(prompt: str, tokenizer: CharTokenizer) -> None:
+    """Refuse a prompt with characters that a model has never seen."""
+    unknown = [c for c in dict.fromkeys(prompt) if c not in tokenizer.characters]
+    if unknown:
+        raise InputError(
+            f"the prompt has {', '.join(map(repr, unknown))}, which this model has never seen; "
+            f"this model knows: {tokenizer.characters!r}"
+        )
 
 
 def judge(model: Module, material: Material) -> tuple[dict[str, float], str]:

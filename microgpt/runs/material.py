@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from microgpt.errors import DataError
@@ -41,15 +43,34 @@ class Material:
     tokenizer: Tokenizer | None = None
 
 
+_CALL = re.compile(r"mg\.data\.(\w+)\(\)")
+_NAMES = {"tiny_shakespeare": "shakespeare"}
+"""Data sets that settings name otherwise than the calls do."""
+
+
+@contextmanager
+def named_as_settings() -> Iterator[None]:
+    """For a block: errors advise data sets as settings name them, not as calls of Python."""
+
+    def name(call: re.Match[str]) -> str:
+        return "--data " + _NAMES.get(call[1], call[1].replace("_", "-"))
+
+    try:
+        yield
+    except DataError as error:
+        raise DataError(_CALL.sub(name, str(error))) from error
+
+
 def require_same(settings: Settings, found: Found) -> None:
     """Refuse data that are not those in which the settings have `found` their sizes.
 
     Raises:
         DataError: says what differs, and what to do.
     """
-    if settings.found in (Found(), found):
+    known = replace(settings.found, resumed_at=())  # that is no matter of the data
+    if known in (Found(), found):
         return
-    what = [name for name, value in vars(settings.found).items() if value != getattr(found, name)]
+    what = [name for name, value in vars(known).items() if value != getattr(found, name)]
     raise DataError(
         f"{settings.data.data} is not what this run learnt from: {', '.join(what)} "
         f"{'differ' if len(what) > 1 else 'differs'} from [found] in the settings. Bring the "

@@ -6,6 +6,7 @@ the same for all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -82,7 +83,7 @@ class Row(NamedTuple):
             return "one of " + ", ".join(self.choices)
         words, plural = {
             "int": ("a whole number", False),
-            "float": ("a number", False),
+            "float": ("a number" if self.most is not None else "a finite number", False),
             "bool": ("true or false", False),
             "str": ("a text", False),
             "tuple[int, ...]": ("a list of whole numbers", True),
@@ -130,7 +131,7 @@ class Row(NamedTuple):
             return True
         most = float("inf") if self.most is None else self.most
         numbers = value if isinstance(value, tuple) else (value,)
-        return all(self.least <= n <= most for n in numbers)
+        return all(self.least <= n <= most and math.isfinite(n) for n in numbers)
 
 
 def _whole(value: Any) -> int:

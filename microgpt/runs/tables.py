@@ -86,6 +86,9 @@ class Found:
     inputs: tuple[int, ...] = setting((), "shape of one example", least=1)
     outputs: int = setting(0, "symbols of the text, or classes", least=0)
     classes: tuple[str, ...] = setting((), "their names")
+    resumed_at: tuple[int, ...] = setting(
+        (), "steps after which the run got another length, and its learning rate another course"
+    )
 
 
 # ---- tables: data ----------------------------------------------------------------------------

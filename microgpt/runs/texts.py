@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -15,6 +16,7 @@ from microgpt.errors import DataError
 from microgpt.runs.material import Material, require_same
 from microgpt.runs.settings import Settings
 from microgpt.runs.tables import Found
+from microgpt.runs.words import count
 
 SETS: dict[str, Callable[[], data.Documents | data.Text]] = {
     "names": data.names,
@@ -81,13 +83,21 @@ def _source(name: str) -> _Source:
         content = found.text if isinstance(found, data.Text) else "\n".join(found.documents)
         return _Source(name, content, f"{found.name}: {found.source} ({found.licence})")
     path = Path(name).expanduser()
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; --data names a text file, or a data set")
     if not path.is_file():
         near = f"; the data set that comes by name: --data {path.stem}" if path.stem in SETS else ""
         raise DataError(
             f"there is no text file {path}{near}\n(data sets by name: {', '.join(SETS)})"
         )
+    raw = path.read_bytes()
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            f"{path} is no text in UTF-8: it begins with the byte order mark of UTF-16; convert it "
+            f"first, for example: iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}"
+        )
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8: {error}; convert it first") from None
     if not content.strip():
@@ -138,8 +148,8 @@ def _documents(settings: Settings, source: _Source, tokenizer: text.Tokenizer) -
         settings,
         source,
         tokenizer,
-        f"{len(learnt):,} lines to learn from, {len(kept):,} to validate on"
-        + (f" ({cut:,} are cut off after {context} tokens)" if cut else ""),
+        f"{count(len(learnt), 'line')} to learn from, {len(kept):,} to validate on"
+        + (f" (cut off after {count(context, 'token')}: {cut:,})" if cut else ""),
         batches(learnt, settings.training.batch, seed=seed),
         batches(kept, _EVALUATION_BATCH, shuffle=False) if kept else None,
     )
@@ -150,17 +160,17 @@ def _whole(settings: Settings, source: _Source, tokenizer: text.Tokenizer) -> Ma
     tokens = np.array(tokenizer.encode(source.content), dtype=np.int64)
     share = settings.data.held_out
     learnt, kept = data.split(tokens, share) if share else (tokens, tokens[:0])
-    for part, count, name in ((learnt, 1, "learn from"), (kept, 1 if share else 0, "validate on")):
-        if count and len(part) <= context:
+    for part, needed, name in ((learnt, True, "learn from"), (kept, share > 0, "validate on")):
+        if needed and len(part) <= context:
             raise DataError(
-                f"{source.name} has {len(part)} tokens to {name}, and a context of {context} "
-                f"needs {context + 1}; take a longer text, or a smaller context"
+                f"{source.name} has {count(len(part), 'token')} to {name}, and a context of "
+                f"{context} needs {context + 1}; take a longer text, or a smaller context"
             )
     return _material(
         settings,
         source,
         tokenizer,
-        f"{len(learnt):,} tokens to learn from, {len(kept):,} to validate on",
+        f"{count(len(learnt), 'token')} to learn from, {len(kept):,} to validate on",
         data.token_batches(learnt, context, settings.training.batch, seed=seed),
         data.token_batches(kept, context, _EVALUATION_BATCH, order="consecutive")
         if share

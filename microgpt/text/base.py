@@ -8,6 +8,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -139,12 +140,13 @@ class Tokenizer(ABC):
 
         Raises:
             InputError: if a number has no token.
+            InputTypeError: if there is something else than whole numbers.
         """
         return self.decode_bytes(ids, special=special).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int], *, special: bool = True) -> bytes:
         """The text of tokens as bytes, exactly."""
-        numbers = [int(i) for i in ids]
+        numbers = list(whole_numbers(ids))
         if not special:
             numbers = [i for i in numbers if i < self._ordinary]
         return b"".join([self.token_bytes(i) for i in numbers])
@@ -161,9 +163,9 @@ class Tokenizer(ABC):
             ['', 'é', '!']
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for number in ids:
-            if special or int(number) < self._ordinary:
-                yield decoder.decode(self.token_bytes(int(number)))
+        for number in whole_numbers(ids):
+            if special or number < self._ordinary:
+                yield decoder.decode(self.token_bytes(number))
         rest = decoder.decode(b"", final=True)
         if rest:
             yield rest
@@ -173,7 +175,9 @@ class Tokenizer(ABC):
 
         Raises:
             InputError: if the number has no token.
+            InputTypeError: if it is no whole number.
         """
+        id = whole_number(id)
         if not 0 <= id < self.vocab_size:
             raise InputError(
                 f"there is no token {id}: this {type(self).__name__} has 0 to {self.vocab_size - 1}"
@@ -249,6 +253,67 @@ class Tokenizer(ABC):
                 f"{name}=True needs a tokenizer with such a token; make it with {name}='<{name}>'"
             )
         return id
+
+
+def strings(name: str, texts: str | Iterable[str]) -> Iterator[str]:
+    """One text or several, one by one.
+
+    Args:
+        name: of what asks for them, for the error message.
+
+    Raises:
+        InputTypeError: if one of them, when its turn comes, is no string.
+    """
+    if isinstance(texts, bytes | bytearray) or not isinstance(texts, Iterable):
+        raise InputTypeError(
+            f"{name} needs a string, or several; got {type(texts).__name__}"
+            + ("; decode them first" if isinstance(texts, bytes | bytearray) else "")
+        )
+    return _strings(name, [texts] if isinstance(texts, str) else texts)
+
+
+def _strings(name: str, texts: Iterable[Any]) -> Iterator[str]:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputTypeError(
+                f"{name} needs strings; text {number} is of type {type(text).__name__}"
+            )
+        yield text
+
+
+def whole_numbers(ids: Any) -> Iterator[int]:
+    """The numbers of tokens, one by one.
+
+    Raises:
+        InputTypeError: if, when its turn comes, one is no whole number.
+    """
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InputTypeError(
+            f"decode needs numbers of tokens, one after the other; got {type(ids).__name__}"
+            + ("; text becomes numbers by encode" if isinstance(ids, str) else "")
+        )
+    return map(whole_number, ids)
+
+
+def whole_number(id: Any) -> int:
+    """The number of one token, which may be NumPy's or a tensor's.
+
+    Raises:
+        InputTypeError: if it is no whole number.
+    """
+    if type(id) is int:
+        return id
+    try:
+        if isinstance(id, bool) or str(getattr(id, "dtype", "")).endswith("bool"):
+            raise TypeError
+        return index(id)
+    except TypeError:
+        shape = getattr(id, "shape", ())
+        got = f"an array of shape {tuple(shape)}" if shape else repr(id)
+        raise InputTypeError(
+            f"tokens are whole numbers; got {got}"
+            + ("; decode the rows one by one" if shape else "")
+        ) from None
 
 
 def as_bytes(text: str | bytes) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.errors import InputError, missing_extra
-from microgpt.text.base import Tokenizer, as_bytes
+from microgpt.text.base import Tokenizer, as_bytes, strings
 from microgpt.text.splitting import cut
 
 END_OF_TEXT = "<|endoftext|>"
@@ -19,6 +19,13 @@ END_OF_TEXT = "<|endoftext|>"
 
 _LONGEST = 65_536
 """Bytes that a token may have: 40 pairs, each of the one before twice, make a thousand billion."""
+
+_LEARNT = 128
+"""Training makes tokens of fewer bytes: a ruled line may become one, no whole text of a letter."""
+
+_PIECE, _PART = 1_000, 256
+"""Training takes longer pieces than the first in parts of the second: what the package does to
+learn from a piece grows with the square of its length."""
 
 _CACHE = 100_000
 """How many different pieces of text an object remembers the tokens of."""
@@ -106,6 +113,9 @@ class BPETokenizer(Tokenizer):
     ) -> BPETokenizer:
         """A tokenizer for text like `texts`, learnt by the package tokenizers.
 
+        Tokens stay below 128 bytes. A piece of more than 1,000 characters (text without
+        spaces, such as DNA, or a long line of dashes) is looked at in parts of 256.
+
         Args:
             texts: what to learn from; one text or several.
             vocab_size: number of tokens, the 256 bytes and the special ones included. There are
@@ -115,6 +125,7 @@ class BPETokenizer(Tokenizer):
 
         Raises:
             InputError: if `vocab_size` has no room for the bytes and the special tokens.
+            InputTypeError: if a text is no string.
             MissingExtraError: if the package tokenizers is not installed.
         """
         empty = cls([], special=special, bos=bos, eos=eos)
@@ -134,10 +145,11 @@ class BPETokenizer(Tokenizer):
             vocab_size=vocab_size - len(empty.special),
             min_frequency=min_frequency,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            max_token_length=_LEARNT,
             show_progress=False,
         )
-        parts = [texts] if isinstance(texts, str) else texts
-        learner.train_from_iterator((as_bytes(part).decode() for part in parts), trainer)
+        every = strings("BPETokenizer.train", texts)
+        learner.train_from_iterator((part for text in every for part in _fed(text)), trainer)
         merges = _numbered(_learnt(learner), range(256))
         return cls(merges, special=special, bos=bos, eos=eos)
 
@@ -236,6 +248,20 @@ def byte_letters() -> list[str]:
         letters.append(chr(byte) if byte in shown else chr(spare))
         spare += byte not in shown
     return letters
+
+
+def _fed(text: str) -> list[str]:
+    """A text as the package gets it: whole, or piece by piece if one of its pieces is long."""
+    as_bytes(text)  # refuses what has no bytes
+    pieces = cut(text)
+    if max(map(len, pieces), default=0) <= _PIECE:
+        return [text]
+    # Each piece alone is cut nowhere, so that the package sees the same pieces.
+    return [
+        piece[i : i + _PART]
+        for piece in pieces
+        for i in range(0, len(piece), _PART if len(piece) > _PIECE else len(piece))
+    ]
 
 
 def _learnt(learner: Any) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from microgpt.errors import InputError, InputTypeError
-from microgpt.text.base import Tokenizer, as_bytes
+from microgpt.text.base import Tokenizer, as_bytes, strings
 
 
 class CharTokenizer(Tokenizer):
@@ -19,6 +19,7 @@ class CharTokenizer(Tokenizer):
 
     Raises:
         InputError: if a character is there twice, or is half of a surrogate pair.
+        InputTypeError: if the table is no string.
 
     Example:
         >>> from microgpt import text
@@ -39,6 +40,10 @@ class CharTokenizer(Tokenizer):
         bos: str | None = None,
         eos: str | None = None,
     ) -> None:
+        if not isinstance(characters, str):
+            raise InputTypeError(
+                f"the table of characters is a string; got {type(characters).__name__}"
+            )
         as_bytes(characters)  # refuses what has no bytes
         super().__init__(len(characters), special, bos, eos)
         self.characters = characters
@@ -56,9 +61,13 @@ class CharTokenizer(Tokenizer):
         bos: str | None = None,
         eos: str | None = None,
     ) -> CharTokenizer:
-        """A table of the characters in `text`, or in several texts, in the order of Unicode."""
+        """A table of the characters in `text`, or in several texts, in the order of Unicode.
+
+        Raises:
+            InputTypeError: if a text is no string.
+        """
         found: set[str] = set()
-        for part in [text] if isinstance(text, str) else text:
+        for part in strings("CharTokenizer.from_text", text):
             found.update(part)
         return cls("".join(sorted(found)), special=special, bos=bos, eos=eos)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,19 @@ from microgpt.train.batches import counted, home, ignored_target, tensors
 Metrics = Mapping[str, Callable[[Any, Any], float]]
 
 
-def accuracy(outputs: Any, targets: Any, ignore_index: int = -100) -> float:
+def accuracy(
+    outputs: Any, targets: Any, ignore_index: int = -100, *, axis: int | None = None
+) -> float:
     """Share of the targets for which the largest output is at the right place.
 
     Args:
         outputs: (…, classes), or (n, classes, d1, …) as `mg.cross_entropy` takes them.
         targets: class numbers, of the shape of `outputs` without the classes.
         ignore_index: targets of this value do not count; NaN if none counts.
+        axis: where the classes are, -1 or 1; by default where the shape of `targets` has them.
 
     Raises:
-        ShapeError: if the shapes do not fit.
+        ShapeError: if the shapes do not fit, or fit both ways, as (2, 3, 3) and (2, 3) do.
 
     Example:
         >>> import microgpt as mg
@@ -35,18 +37,28 @@ def accuracy(outputs: Any, targets: Any, ignore_index: int = -100) -> float:
     """
     scores, right = host_array(outputs), host_array(targets)
     shape = scores.shape
-    if shape[:-1] == right.shape:
-        axis = -1
-    elif len(shape) > 2 and shape[:1] + shape[2:] == right.shape:
-        axis = 1
-    else:
+    fits = []
+    if shape and shape[:-1] == right.shape:
+        fits.append(-1)
+    if len(shape) > 2 and shape[:1] + shape[2:] == right.shape:
+        fits.append(1)
+    if axis is not None:
+        fits = [i for i in fits if axis in (i, i % len(shape))]
+    if len(fits) == 2:
         raise ShapeError(
-            f"accuracy: outputs of shape {shape} need class numbers of shape {shape[:-1]}; got "
-            f"{right.shape} (of one-hot rows: mg.argmax(targets, axis=-1))"
+            f"accuracy: outputs of shape {shape} may have their classes in two places; required: "
+            "axis=-1, (…, classes), or axis=1, (n, classes, d1, …)"
+        )
+    if not fits:
+        raise ShapeError(
+            f"accuracy: outputs of shape {shape} need class numbers of shape {shape[:-1]}"
+            + (f", or {shape[:1] + shape[2:]} with the classes second" if len(shape) > 2 else "")
+            + ("" if axis is None else f", and classes at axis={axis}")
+            + f"; got {right.shape} (of one-hot rows: mg.argmax(targets, axis=-1))"
         )
     counts = right != ignore_index
     number = np.count_nonzero(counts)
-    found = scores.argmax(axis=axis) == right
+    found = scores.argmax(axis=fits[0]) == right
     return float(np.count_nonzero(found & counts) / number) if number else float("nan")
 
 
@@ -85,7 +97,7 @@ def measure(
     totals: dict[str, float] = {}
     count = seen = 0
     place, ignored = home(model), ignored_target(loss)
-    with _evaluating(model), no_grad():
+    with model.evaluating(), no_grad():
         for batch in batches:
             pause()
             seen += 1
@@ -104,15 +116,3 @@ def measure(
     if not count:
         raise InputError(f"evaluate got no target that counts: all of them are {ignored}")
     return {name: total / count for name, total in totals.items()}
-
-
-@contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode for a block; every part gets the mode back that it had."""
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            object.__setattr__(module, "training", training)

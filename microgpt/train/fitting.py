@@ -69,7 +69,7 @@ def fit(
             the unbroken one bit for bit, its log too except for times, if seeds were given and
             `batches` are of `mg.data`.
         progress: show a bar with loss, rate and remaining time (needs tqdm; extra: train), or,
-            where there is no terminal, a line per epoch, per evaluation and every 10 seconds.
+            where there is no terminal, a line per evaluation (or per epoch) and every 10 seconds.
 
     Returns:
         The history. After Ctrl-C (SIGINT) or SIGTERM it has `interrupted=True` and the number of
@@ -101,7 +101,7 @@ def fit(
     settings.check(val is not None, out is not None, resume)
     run = Run(model, optimizer, History())
     with ExitStack() as stack:
-        saver = stack.enter_context(Saver(run, batches, val, schedule, out, keep))
+        saver = stack.enter_context(Saver(run, batches, val, schedule, out, settings))
         saver.begin(resume)
         loop = Loop(run, saver, settings, loss, metrics, list(callbacks), list(loggers))
         loop.start(stack, progress)

@@ -35,7 +35,7 @@ class Loop:
         self.metrics, self.callbacks, self.loggers = metrics, callbacks, loggers
         batches = saver.batches
         self.length = len(batches) if hasattr(batches, "__len__") else None
-        self.stepper = Stepper(run, loss, settings.clip_norm)
+        self.stepper = Stepper(run, loss, settings)
         self.rate = Rate()
         self._mark = [0.0, 0.0]
         self._lines: JSONLines | None = None
@@ -77,7 +77,7 @@ class Loop:
         self._save()
         if self.interrupts.received is not None:
             run.history.interrupted, run.history.signal = True, self.interrupts.received
-            where = f"; saved in {saver.out}, go on with resume=True" if saver.out else ""
+            where = f"; saved in {saver.out}" if saver.out else ""
             self.progress.say(f"interrupted after step {run.step}{where}")
 
     def _finished(self) -> bool:
@@ -129,6 +129,7 @@ class Loop:
         """One optimizer step, and its place in the history."""
         stepper, history, position = self.stepper, self.run.history, self.saver.position
         value = stepper.take(group, logged)
+        self.progress.unit = stepper.unit
         history.losses.append(value)
         if stepper.norm is not None:
             history.grad_norms[self.run.step] = stepper.norm
@@ -195,7 +196,8 @@ class Loop:
         run.epoch += 1
         position.seen, position.ended, position.seconds = 0, False, 0.0
         position.total, position.count = 0.0, 0
-        self.progress.epoch()
+        if not self.settings.eval_every:
+            self.progress.epoch()
         for callback in self.callbacks:
             callback.on_epoch(run)
         self._save()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from time import perf_counter
 from typing import Any
@@ -38,7 +39,7 @@ class Progress:
         self._bar: Any = None
         self._mark = [0.0, 0.0]
         self._shown = self._began = perf_counter()
-        self._first = run.step
+        self._first = self._told = run.step
         if wanted and sys.stderr is not None and sys.stderr.isatty():
             try:
                 from tqdm import tqdm
@@ -59,8 +60,7 @@ class Progress:
                 self._bar.set_postfix_str(self._numbers(loss, lr), refresh=False)
             self._bar.update()
         elif self.wanted and now - self._shown > _LINE_SECONDS:
-            of = "" if self.steps is None else f"/{self.steps}"
-            self.say(f"step {self.run.step}{of}  {self._numbers(loss, lr)}{self._rest(now)}")
+            self.say(f"{self._place()}  {self._numbers(loss, lr)}{self._rest(now)}")
 
     def _numbers(self, loss: float, lr: float) -> str:
         rate = self.rate.since(self._mark)
@@ -75,19 +75,21 @@ class Progress:
         return f"  {seconds // 60}:{seconds % 60:02d} to go"
 
     def evaluation(self) -> None:
-        """One evaluation further, not at the end of an epoch."""
-        row = self.run.history.evaluations[-1]
-        of = "" if self.steps is None else f"/{self.steps}"
-        self.say(f"step {self.run.step}{of}  {_values(row)}")
+        """One evaluation further: the mean loss since the one before, and what was measured."""
+        history = self.run.history
+        recent = history.losses[self._told :]
+        self._told = self.run.step
+        loss = f"  loss {math.fsum(recent) / len(recent):.4f}" if recent else ""
+        self.say(f"{self._place()}{loss}{_values(history.evaluations[-1])}")
 
     def epoch(self) -> None:
-        """One epoch further."""
+        """One epoch further, where nothing is measured between two epochs."""
         row = self.run.history.epochs[-1]
-        of = "" if self.epochs is None else f"/{self.epochs}"
-        self.say(
-            f"epoch {self.run.epoch}{of}  loss {row['loss']:.4f}{_values(row, '  ')}  "
-            f"{row['seconds']:.1f} s"
-        )
+        place = self._place() if self.epochs is None else f"epoch {self.run.epoch}/{self.epochs}"
+        self.say(f"{place}  loss {row['loss']:.4f}{_values(row)}  {row['seconds']:.1f} s")
+
+    def _place(self) -> str:
+        return f"step {self.run.step}" + ("" if self.steps is None else f"/{self.steps}")
 
     def say(self, text: str) -> None:
         """A line that does not tear the bar apart."""
@@ -98,6 +100,6 @@ class Progress:
             print(text, flush=True)
 
 
-def _values(row: dict[str, float], before: str = "") -> str:
-    shown = [f"{k.replace('_', ' ')} {v:.4f}" for k, v in row.items() if k.startswith("val_")]
-    return before + "  ".join(shown) if shown else ""
+def _values(row: dict[str, float]) -> str:
+    shown = [f"  {k.replace('_', ' ')} {v:.4f}" for k, v in row.items() if k.startswith("val_")]
+    return "".join(shown)

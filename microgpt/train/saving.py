@@ -13,8 +13,9 @@ import numpy as np
 from microgpt import checkpoints
 from microgpt.errors import AnomalyError, CheckpointError, InputError, missing_extra
 from microgpt.optim import Schedule
-from microgpt.train.anomaly import nonfinite
+from microgpt.train.anomaly import listed, nonfinite, where_from
 from microgpt.train.run import Run
+from microgpt.train.settings import Settings
 
 
 @dataclass
@@ -45,11 +46,17 @@ class Saver:
     """Checkpoints of a run in a folder, which is locked meanwhile; without a folder nothing."""
 
     def __init__(
-        self, run: Run, batches: Any, val: Any, schedule: Schedule | None, out: Any, keep: int
+        self,
+        run: Run,
+        batches: Any,
+        val: Any,
+        schedule: Schedule | None,
+        out: Any,
+        settings: Settings,
     ) -> None:
         self.run, self.batches, self.val, self.schedule = run, batches, val, schedule
         self.out = None if out is None else Path(out)
-        self.keep = keep
+        self.settings = settings
         self.position = Position()
         self._skip = 0
         self._saved: Any = None
@@ -60,9 +67,11 @@ class Saver:
             self._lock = _locked(self.out)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
+        elif kind is None:
+            self._check("and there is no checkpoint from before (out=… makes some)")
 
     def groups(self, size: int) -> Iterator[list[Any]]:
         """The batches of the epoch, `size` at a time, without those used before a resumption.
@@ -86,7 +95,9 @@ class Saver:
         """Write a checkpoint, if there is a folder and something to write."""
         now = self.run.step, self.run.epoch, self.position.evaluated, len(self.run.history.epochs)
         if self.out is not None and now != self._saved:
-            checkpoints.save(self.out, self.run.step, self.run.model, self._state(), self.keep)
+            checkpoints.save(
+                self.out, self.run.step, self.run.model, self._state(), self.settings.keep
+            )
             self._saved = now
 
     def save_best(self) -> None:
@@ -97,13 +108,7 @@ class Saver:
 
     def _state(self) -> dict[str, Any]:
         run, history = self.run, self.run.history
-        bad = nonfinite(run.model)
-        if bad:
-            raise AnomalyError(
-                f"after step {run.step} {', '.join(bad)} {'is' if len(bad) == 1 else 'are'} not "
-                "finite, and was not saved; log_every=1 or a clip_norm checks the gradients of "
-                "every step, and names the op that made the first NaN or infinity"
-            )
+        self._check("and was not saved")
         return {
             "optimizer": run.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
@@ -120,6 +125,15 @@ class Saver:
             "epoch": run.epoch,
             "position": asdict(self.position),
         }
+
+    def _check(self, consequence: str) -> None:
+        """Complain if weights are not finite."""
+        bad = nonfinite(self.run.model)
+        if bad:
+            raise AnomalyError(
+                f"after step {self.run.step} {listed(bad)} {'is' if len(bad) == 1 else 'are'} "
+                f"not finite, {consequence}; {where_from(self.settings)}"
+            )
 
     # ---- resuming ----------------------------------------------------------------------------
 

@@ -11,16 +11,15 @@ from microgpt.optim import clip_grad_norm_
 from microgpt.train import anomaly
 from microgpt.train.batches import counted, home, ignored_target, tensors, unit
 from microgpt.train.run import Run
+from microgpt.train.settings import Settings
 
 
 class Stepper:
     """Takes the steps of a run."""
 
-    def __init__(self, run: Run, loss: Callable[..., Any], clip_norm: float | None) -> None:
-        self.run, self.loss, self.clip_norm = run, loss, clip_norm
+    def __init__(self, run: Run, loss: Callable[..., Any], settings: Settings) -> None:
+        self.run, self.loss, self.settings = run, loss, settings
         self._place, self._ignored = home(run.model), ignored_target(loss)
-        # Those that the optimizer changes and whose gradients it forgets; others just add up.
-        self._parameters = run.optimizer._parameters()
         self._generators = checkpoints.generators(run.model)
         self.norm: float | None = None
         """Norm of the gradient of the last step before clipping, where it was computed."""
@@ -33,20 +32,29 @@ class Stepper:
     def take(self, group: Sequence[Any], want_norm: bool) -> float:
         """Step along the gradient of the mean loss over all targets in `group`.
 
+        If none of the targets counts there is nothing to learn: the loss is 0, and the step is
+        counted without a change of the weights or of what the optimizer remembers.
+
         Raises:
             AnomalyError: if the loss, or the norm if it is computed, is not finite.
         """
         run = self.run
         batches = [tensors(batch, self._place) for batch in group]
         shares = self._shares(batches)
+        self.norm = None
+        if not self.count:
+            run.optimizer.zero_grad()
+            run.step += 1
+            return 0.0
         states = [g.bit_generator.state for g in self._generators]
         value = self._backward(batches, shares)
         if not math.isfinite(value):
             self._explain(batches, shares, states, f"the loss is {value}")
-        self.norm = None
-        if want_norm or self.clip_norm is not None:
-            limit = math.inf if self.clip_norm is None else self.clip_norm
-            self.norm = clip_grad_norm_(self._parameters, limit)
+        clip_norm = self.settings.clip_norm
+        if want_norm or clip_norm is not None:
+            limit = math.inf if clip_norm is None else clip_norm
+            # Those that the optimizer changes and whose gradients it forgets; others just add up.
+            self.norm = clip_grad_norm_(run.optimizer._parameters(), limit)
             if not math.isfinite(self.norm):
                 self._explain(batches, shares, states, f"the norm of the gradient is {self.norm}")
         run.optimizer.step()
@@ -64,7 +72,7 @@ class Stepper:
         self.count = sum([count for count, _ in sizes])
         self.units = sum([units for _, units in sizes])
         if not self.count:
-            return [1.0 / len(sizes)] * len(sizes)
+            return []
         return [count / self.count for count, _ in sizes]
 
     def _backward(self, batches: Sequence[Any], shares: Sequence[float]) -> float:
@@ -93,4 +101,4 @@ class Stepper:
                 generator.bit_generator.state = state
             self._backward(batches, shares)
 
-        anomaly.explain(self.run, again, batches, what)
+        anomaly.explain(self.run, again, batches, what, self.settings)
