@@ -128,6 +128,7 @@ def test_the_colours_are_apart_in_brightness_for_those_who_see_no_hue() -> None:
         (lambda: viz.error_gallery(random(2, 4, 4), [0], random(2, 2)), r"labels \(1,\)"),
         (lambda: viz.error_gallery(random(2, 16), [0, 1], random(2, 2)), r"images \(2, 16\)"),
         (lambda: viz.confusion_matrix([0, 1], [0]), r"labels \(2,\), answers \(1,\)"),
+        (lambda: viz.attention_patterns([]), "no layers; required"),
         (lambda: viz.attention_patterns(random(3)), r"\(3,\); required: \(heads"),
         (lambda: viz.attention_patterns(random(2, 4, 3, 3)), r"choose one sequence"),
         (lambda: viz.attention_patterns(random(2, 3, 3), ["a"]), "1 tokens.*required: 3"),
@@ -158,7 +159,25 @@ def test_wrong_shapes_are_named(call, message) -> None:
         (lambda: viz.confusion_matrix([0, -1], [0, 0]), "from -1 to 0"),
         (lambda: viz.confusion_matrix([0, 2], [0, 0], names=["a", "b"]), "one of 2 names"),
         (lambda: viz.cost_curve({"a": []}), "'a'.*one cost per step"),
+        (lambda: viz.confusion_matrix([0.0, np.nan], [0, 1]), "labels .*nan.*whole numbers"),
+        (lambda: viz.confusion_matrix([0, 1], ["a", "b"]), "answers .*'a'.*whole numbers"),
+        (lambda: viz.confusion_matrix([0, 10**6], [0, 1]), "1,000,001 classes; required: at most"),
+        (
+            lambda: viz.error_gallery(random(2, 4, 4), [0, 5], np.eye(2)),
+            "labels from 0 to 5 and probabilities of 2 classes; required: labels from 0 to 1",
+        ),
+        (lambda: viz.token_probabilities([0.5, 0.5], "ab", chosen=2), "chosen is 2.*0 to 1"),
+        (lambda: viz.cost_curve({}), "no curve; required: {name"),
+        (lambda: viz.cost_curve({"a": [np.nan, np.inf]}), "none of the 2 values of 'a' is finite"),
         (lambda: viz.training_curves([]), "holds no numbers"),
+        (lambda: viz.training_curves(["loss"]), "row 0 of the log is a str; required: mappings"),
+        (lambda: viz.embedding_map(np.full((5, 3), np.nan), list("abcde")), "rows 0, 1, 2, 3, 4;"),
+        (
+            lambda: viz.embedding_map([[1.0, 2.0]] * 8 + [[np.inf, 0.0]], list("abcdefghi")),
+            "1 of 9 vectors hold NaN or infinity: rows 8;",
+        ),
+        (lambda: viz.attention_patterns(-np.ones((1, 2, 2))), "down to -1.*softmax first"),
+        (lambda: viz.shaded_text(["a"], [0.5], columns=1), "at least 2; got 1"),
         (lambda: viz.token_probabilities([2.0, -1.0], ["a", "b"]), "softmax"),
         (lambda: viz.token_probabilities([0.3, 0.3], ["a", "b"]), "the sum is 0.6"),
         (lambda: viz.shaded_text(["a"], [-2.0]), "softmax"),
@@ -169,6 +188,11 @@ def test_wrong_shapes_are_named(call, message) -> None:
 def test_wrong_values_are_named(call, message) -> None:
     with pytest.raises(mg.errors.InputError, match=message):
         call()
+
+
+def test_a_log_of_another_kind_is_named() -> None:
+    with pytest.raises(mg.errors.InputTypeError, match="got a int; required: a History"):
+        viz.training_curves(5)
 
 
 # ---- style -----------------------------------------------------------------------------------

@@ -324,9 +324,18 @@ def test_bars_are_the_largest_probabilities_and_the_rest() -> None:
 def test_unlikely_tokens_are_darker() -> None:
     figure = viz.shaded_text(["to", " be", " or\nnot", " to"], [0.99, 0.5, 0.001, 0.1], columns=8)
     ax = figure.axes[0]
-    assert texts(ax) == ["to", " be", " or", "not", " to"]
-    assert [t.get_position() for t in ax.texts] == [(0, 0), (2, 0), (5, 0), (0, 1), (3, 1)]
-    brightness = [sum(patch.get_facecolor()[:3]) for patch in ax.patches]
+    drawn = [(t.get_text(), t.get_position(), t.get_color()) for t in ax.texts]
+    assert drawn == [
+        ("to be", (0, 0), "#222222"), (" or", (5, 0), "white"),
+        ("not", (0, 1), "white"), (" to", (3, 1), "#222222"),
+    ]  # fmt: skip
+    (boxes,) = ax.collections
+    corners = [
+        (*path.vertices.min(axis=0), path.vertices[:, 0].max()) for path in boxes.get_paths()
+    ]
+    expected = [(0, 0, 2), (2, 0, 5), (5, 0, 8), (0, 1, 3), (3, 1, 6)]
+    assert corners == [(x, line - 0.42, end) for x, line, end in expected]
+    brightness = boxes.get_facecolors()[:, :3].sum(axis=1)
     assert brightness[0] > brightness[1] > brightness[4] > brightness[2] == brightness[3]
 
 

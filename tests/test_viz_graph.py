@@ -337,3 +337,9 @@ def test_wrong_arguments_say_what_is_required() -> None:
         Graph(out, max_nodes=0)
     with pytest.raises(mg.errors.InputError, match="direction.*'up'"):
         Graph(out, direction="up")
+
+
+def test_names_may_hold_characters_that_xml_forbids() -> None:
+    a = Scalar(2.0)
+    picture = Picture(to_svg(a * 3.0, names={"a\x00<&\x1b": a}))
+    assert r"a\x00<&\x1b" in picture.titles

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.errors import ShapeError
-from microgpt.viz.style import GREY, SEQUENTIAL, array, montage, readable, shown, styled
+from microgpt.errors import InputError, ShapeError
+from microgpt.viz.montage import fitting, montage
+from microgpt.viz.style import GREY, SEQUENTIAL, array, cells, readable, shown, styled
 
 
 def attention_patterns(
@@ -21,7 +22,8 @@ def attention_patterns(
     """Attention weights of each head as an image; every row is a query and sums to 1.
 
     A query (the token that looks) is a row, a key (the token that is looked at) a column. Drawings
-    that put queries in columns show the transpose. One colour scale for all heads, from 0.
+    that put queries in columns show the transpose. One colour scale for all heads, from 0; what is
+    not finite is yellow.
 
     Args:
         patterns: (heads, queries, keys), (1, heads, queries, keys), one head (queries, keys), or a
@@ -33,6 +35,7 @@ def attention_patterns(
 
     Raises:
         ShapeError: if a pattern has another shape, or the tokens another length.
+        InputError: if a weight is negative (scores before the softmax, for example).
 
     Example:
         >>> import numpy as np
@@ -43,6 +46,8 @@ def attention_patterns(
         >>> [text.get_text() for text in figure.axes[0].texts][:5]
         ['head 0', 'head 1', 'a', 'red', 'fox']
     """
+    if isinstance(patterns, (list, tuple)) and not patterns:
+        raise ShapeError("attention_patterns: no layers; required: one pattern at least")
     layers = isinstance(patterns, (list, tuple)) and np.ndim(array(patterns[0])) > 2
     rows = [_heads(p) for p in (patterns if layers else [patterns])]
     queries, columns = rows[0].shape[1:]
@@ -66,6 +71,12 @@ def attention_patterns(
         for i, heads in enumerate(rows)
         for j in range(len(heads))
     ]
+    lowest = min(float(np.min(heads, where=np.isfinite(heads), initial=0.0)) for heads in rows)
+    if lowest < 0:
+        raise InputError(
+            f"attention_patterns: weights down to {lowest:.4g}; required: none below 0 (of scores "
+            "take the softmax first)"
+        )
     # A row for each layer; many heads of a single layer fill several rows.
     across = len(rows[0])
     if not layers and across > 4:
@@ -97,15 +108,17 @@ def _draw(
 ) -> Any:
     queries, columns = images.shape[1:]
     side = float(np.clip(0.24 * max(queries, columns), 1.6, 5.0 if len(images) > 1 else 7.0))
+    side = fitting(side, across)
     room = 72 * side / max(queries, columns)  # points from cell to cell
-    # A masked score may have become NaN: nothing to see there.
-    colours = {"cmap": SEQUENTIAL, "vmin": 0, "vmax": float(np.nanmax(images)) or 1.0}
+    # A masked score may have become NaN.
+    highest = float(np.max(images, where=np.isfinite(images), initial=0.0))
+    colours = {"cmap": SEQUENTIAL, "vmin": 0, "vmax": highest or 1.0}
     rows = tokens or [str(i) for i in range(queries)]
     below = keys or [str(i) for i in range(columns)]
     places, size, _ = readable(rows, room)
     places_below, size_below, upright = readable(below, room)
-    left = max(map(len, rows)) * 0.6 * size / 72
-    low = (max(map(len, below)) * 0.6 if upright else 1.2) * size_below / 72
+    left = max(map(cells, rows)) * 0.6 * size / 72
+    low = (max(map(cells, below)) * 0.6 if upright else 1.2) * size_below / 72
     with styled() as make:
         figure, ax, corners = montage(
             make, images, names, columns=across, side=side, colours=colours, title=title,

@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.errors import InputError
-from microgpt.viz.style import COLOURS, array, styled
+from microgpt.errors import InputError, InputTypeError
+from microgpt.viz.style import COLOURS, array, shown, styled
 
 MOST_POINTS = 2000
 """Points of a curve that are drawn; a picture has no more columns."""
+
+FEW_POINTS = 60
+"""Up to so many points of a curve are marked."""
+
+DASHES = ("-", "--", ":", "-.")
+"""Of curves beyond the first seven, whose colours return."""
 
 _UNITS = ("step", "epoch", "time", "seconds", "tokens", "examples")
 """Of rows of a log: where they belong, not what was measured."""
@@ -43,36 +49,62 @@ def cost_curve(
         A matplotlib figure with a logarithmic cost axis.
 
     Raises:
-        InputError: if a curve has no values.
+        InputError: if there is no curve, or one has no values, or no finite ones.
 
     Example:
         >>> import microgpt as mg
         >>> mg.viz.cost_curve({"slow": [3.0, 2.0], "quick": [3.0, 1.0]}).axes[0].get_xlabel()
         'step'
     """
+    if not curves:
+        raise InputError("cost_curve: no curve; required: {name: cost of every step}")
+    series = {name: _costs(name, values) for name, values in curves.items()}
     with styled() as make:
         figure = make(figsize=(7, 4))
         ax = figure.subplots()
-        low, high = [], []
-        for (name, values), colour in zip(curves.items(), cycle(COLOURS), strict=False):
-            costs = array(values).astype(float)
-            if costs.ndim != 1 or not len(costs):
-                raise InputError(
-                    f"cost_curve: {name!r} has shape {costs.shape}; required: one cost per step"
-                )
-            unit = steps_per_epoch or 1
-            x = np.arange(1, len(costs) + 1) / unit
-            smooth = _line(ax, x, costs, colour, name, window)
-            low.append(float(np.nanmin(smooth)))
-            high.append(float(np.nanmax(smooth)))
-        if low and min(low) > 0:
+        low, high, seen = np.inf, -np.inf, []
+        for i, (name, costs) in enumerate(series.items()):
+            colour, dashes = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
+            x = np.arange(1, len(costs) + 1) / (steps_per_epoch or 1)
+            odd = int((~np.isfinite(costs)).sum())
+            label = shown(name, space=" ", most=40 if len(series) <= 12 else 20)
+            label += f" ({odd:,} of {len(costs):,} not finite)" if odd else ""
+            smooth = _line(ax, x, costs, colour, label, window, dashes)
+            low, high = min(low, float(np.nanmin(smooth))), max(high, float(np.nanmax(smooth)))
+            seen.append(costs[np.isfinite(costs)])
+        if low > 0:
             _logarithmic(ax)
-            ax.set_ylim(min(low) / 4, max(high) * 3)  # raw values of tiny batches reach far down
-        ax.set(xlabel="epoch" if steps_per_epoch else "step", ylabel=ylabel, title=title)
+            # Raw values of tiny batches reach far down.
+            every = np.concatenate(seen)
+            bottom, top = max(low / 4, float(every.min()) / 1.3), float(every.max()) * 1.3
+            ax.set_ylim(bottom, min(high * 3, top))
+        ax.set(xlabel="epoch" if steps_per_epoch else "step", ylabel=ylabel)
+        ax.set_title(title, wrap=True)
+        if not steps_per_epoch:
+            _whole(ax)
         ax.grid(which="both")
         ax.margins(x=0.02)
-        ax.legend()
+        if len(series) <= 12:
+            ax.legend()
+        else:  # a long one would cover the curves
+            ax.legend(
+                loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7, ncols=1 + len(series) // 20
+            )
         return figure
+
+
+def _costs(name: str, values: Sequence[float]) -> np.ndarray:
+    costs = array(values).astype(float)
+    if costs.ndim != 1 or not len(costs):
+        raise InputError(
+            f"cost_curve: {name!r} has shape {costs.shape}; required: one cost per step"
+        )
+    if not np.isfinite(costs).any():
+        raise InputError(
+            f"cost_curve: none of the {len(costs):,} values of {name!r} is finite; required: at "
+            "least one (a training that diverged at once needs a smaller learning rate)"
+        )
+    return costs
 
 
 def training_curves(log: Any, *, window: int = 50, title: str = "") -> Any:
@@ -90,7 +122,8 @@ def training_curves(log: Any, *, window: int = 50, title: str = "") -> Any:
         A matplotlib figure.
 
     Raises:
-        InputError: if there is nothing to draw, or a line of the log is no JSON object.
+        InputTypeError: if `log` is none of these.
+        InputError: if there is no such file, nothing to draw, or a row of the log is no mapping.
 
     Example:
         >>> import microgpt as mg
@@ -118,8 +151,9 @@ def training_curves(log: Any, *, window: int = 50, title: str = "") -> Any:
         for panel, ax in zip(order, every.flat, strict=True):
             _panel(ax, panel, {name: series[name] for name in panels[panel]}, window)
         every[-1, 0].set_xlabel("step")
+        _whole(every[-1, 0])
         if title:
-            every[0, 0].set_title(title)
+            every[0, 0].set_title(title, wrap=True)
         figure.align_ylabels(list(every.flat))
         return figure
 
@@ -131,11 +165,10 @@ def _panel(
     for (name, (x, y)), colour in zip(curves.items(), cycle(COLOURS), strict=False):
         label = {"loss": "training", "val_loss": "validation"}.get(name, name)
         if name.startswith("val_") or len(x) <= MOST_POINTS // 10:
-            mark = "o-" if len(x) <= 60 else "-"
-            ax.plot(x, y, mark, color=colour, label=label, markersize=4, linewidth=1.4)
+            ax.plot(x, y, marker=_mark(x), color=colour, label=label, markersize=4, linewidth=1.4)
         else:
             _line(ax, x, y, colour, label, window)
-        lowest = min(lowest, float(np.nanmin(y)) if np.isfinite(y).any() else np.inf)
+        lowest = min(lowest, float(np.min(y, where=np.isfinite(y), initial=np.inf)))
     only_validation = all(name.startswith("val_") for name in curves)
     ax.set_ylabel(("validation " if only_validation else "") + _WORDS.get(panel, panel))
     ax.grid(which="both")
@@ -148,29 +181,56 @@ def _panel(
         ax.legend()
 
 
+def _mark(x: np.ndarray) -> str:
+    """Few points are seen as points: a single one has no line."""
+    return "o" if len(x) <= FEW_POINTS else "none"
+
+
+def _whole(ax: Any) -> None:
+    """Whole numbers at the axis of steps."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+
+
 def _logarithmic(ax: Any) -> None:
     """A logarithmic axis with plain numbers at 1, 2, 5, 10, …"""
     from matplotlib.ticker import LogLocator
 
     ax.set_yscale("log")
-    ax.yaxis.set_minor_locator(LogLocator(subs=(0.2, 0.5)))
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
     for place in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         place(lambda value, _: f"{value:g}")
     ax.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def _line(
-    ax: Any, x: np.ndarray, y: np.ndarray, colour: str, label: str, window: int
+    ax: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    colour: str,
+    label: str,
+    window: int,
+    dashes: str = "-",
 ) -> np.ndarray:
-    """A curve as running means, with the raw values pale behind it. Returns the means."""
+    """A curve as running means, with the raw values pale behind it. Returns the means.
+
+    What is not finite is left out of the means, and where nothing else is, the line is broken.
+    """
     width = max(min(window, len(y) // 5), 1)
-    sums = np.cumsum(np.insert(y, 0, 0.0))
-    smooth = (sums[width:] - sums[:-width]) / width if np.isfinite(y).all() else y
-    middle = np.convolve(x, np.ones(width) / width, "valid") if len(smooth) < len(y) else x
+    finite = np.isfinite(y)
+    sums = np.cumsum(np.insert(np.where(finite, y, 0.0), 0, 0.0))
+    counts = np.cumsum(np.insert(finite, 0, 0))
+    count = counts[width:] - counts[:-width]
+    smooth = np.where(count > 0, (sums[width:] - sums[:-width]) / np.maximum(count, 1), np.nan)
+    middle = np.convolve(x, np.ones(width) / width, "valid")
     every = max(len(y) // MOST_POINTS, 1)
-    if len(smooth) < len(y):
+    if width > 1:
         ax.plot(x[::every], y[::every], color=colour, alpha=0.2, linewidth=0.6)
-    ax.plot(middle[::every], smooth[::every], color=colour, label=label)
+    ax.plot(
+        middle[::every], smooth[::every], color=colour, label=label, linestyle=dashes,
+        marker=_mark(middle), markersize=4,
+    )  # fmt: skip
     return smooth
 
 
@@ -183,7 +243,16 @@ def _series(log: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return _of_history(log)
     if isinstance(log, (str, os.PathLike)):
         return _of_rows(_read(Path(log)))
+    if not isinstance(log, Iterable):
+        raise InputTypeError(
+            f"training_curves: got a {type(log).__name__}; required: a History, the path of a run "
+            "or its log, or rows"
+        )
     return _of_rows(log)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _of_history(history: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -206,7 +275,15 @@ def _of_history(history: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _read(path: Path) -> Iterable[Mapping[str, Any]]:
     file = path / "log.jsonl" if path.is_dir() else path
-    lines = file.read_text(encoding="utf-8").splitlines()
+    if not file.is_file():
+        raise InputError(
+            f"training_curves: there is no file {file}; required: the folder of a run, which holds "
+            "a log.jsonl, or the path of such a log"
+        )
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"training_curves: {file} is no text; required: a JSONL log") from None
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -226,10 +303,14 @@ def _read(path: Path) -> Iterable[Mapping[str, Any]]:
 def _of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     points: dict[str, list[tuple[float, float]]] = {}
     for i, row in enumerate(rows):
-        step = row.get("step", row.get("epoch", i + 1))
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f"training_curves: row {i} of the log is a {type(row).__name__}; required: "
+                'mappings such as {"step": 1, "loss": 2.3}'
+            )
+        step = next((row[k] for k in ("step", "epoch") if _is_number(row.get(k))), i + 1)
         for name, value in row.items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if number and not any(name == u or name.startswith(f"{u}_") for u in _UNITS):
+            if _is_number(value) and not any(name == u or name.startswith(f"{u}_") for u in _UNITS):
                 points.setdefault(name, []).append((float(step), float(value)))
     return {
         name: (np.array([x for x, _ in pairs]), np.array([y for _, y in pairs]))

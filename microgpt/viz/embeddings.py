@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from microgpt.errors import InputError, ShapeError
-from microgpt.viz.style import COLOURS, GREY, array, shown, styled
+from microgpt.viz.style import COLOURS, GREY, array, cells, shown, styled
 
 
 def principal_components(vectors: Any, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +24,7 @@ def principal_components(vectors: Any, count: int = 2) -> tuple[np.ndarray, np.n
 
     Raises:
         ShapeError: if there are fewer than two vectors, or fewer directions than asked for.
+        InputError: if a vector is not finite.
 
     Source: Pearson (1901), by the singular value decomposition of the centred vectors.
 
@@ -38,11 +40,19 @@ def principal_components(vectors: Any, count: int = 2) -> tuple[np.ndarray, np.n
             f"principal_components: vectors of shape {points.shape}; required: (n, dimensions), "
             f"both at least {max(count, 2)}"
         )
+    odd = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(odd):
+        rows = ", ".join(map(str, odd[:5])) + (", …" if len(odd) > 5 else "")
+        raise InputError(
+            f"principal_components: {len(odd)} of {len(points)} vectors hold NaN or infinity: "
+            f"rows {rows}; required: finite numbers (leave these rows out)"
+        )
     centred = points - points.mean(axis=0)
     u, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     places = u[:, :count] * sizes[:count]
     largest = places[np.abs(places).argmax(axis=0), np.arange(count)]
-    share = sizes[:count] ** 2 / max(float((sizes**2).sum()), np.finfo(float).tiny)
+    parts = (sizes / max(float(sizes[0]), np.finfo(float).tiny)) ** 2
+    share = parts[:count] / max(float(parts.sum()), 1.0)
     return places * np.where(largest < 0, -1.0, 1.0), share
 
 
@@ -56,6 +66,8 @@ def embedding_map(
 ) -> Any:
     """Vectors projected to the plane in which they vary most, each with its word.
 
+    Of more than 150 words those that would lie on others are left out; the picture says how many.
+
     Args:
         vectors: (n, dimensions), n of at least 2.
         words: n labels.
@@ -67,7 +79,7 @@ def embedding_map(
 
     Raises:
         ShapeError: if the numbers of vectors, words and groups differ.
-        InputError: if an arrow names a word that is not there.
+        InputError: if an arrow names a word that is not there, or a vector is not finite.
 
     Example:
         >>> import microgpt as mg
@@ -94,7 +106,8 @@ def embedding_map(
             chosen = np.array([g == kind for g in of])
             ax.scatter(
                 *places[chosen].T, s=22, color=COLOURS[i % len(COLOURS)], linewidth=0,
-                label=None if kind is None else str(kind), zorder=3,
+                label=None if kind is None else shown(kind, space=" "), zorder=3,
+                marker=MARKERS[i // len(COLOURS) % len(MARKERS)],
             )  # fmt: skip
         for start, end in arrows:
             a, b = places[known[start]], places[known[end]]
@@ -109,14 +122,28 @@ def embedding_map(
         ax.axhline(0, color="#e5e5e5", linewidth=0.8, zorder=0)
         ax.axvline(0, color="#e5e5e5", linewidth=0.8, zorder=0)
         if groups is not None:
-            ax.legend()
+            # Beside the points: to look for room among many of them takes seconds.
+            ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=1 + len(kinds) // 25)
         if title:
-            ax.set_title(title)
+            ax.set_title(title, wrap=True)
         figure.draw_without_rendering()  # settles the layout, and with it the scale of the axes
-        size = 9 if len(places) <= 60 else 7.5 if len(places) <= 150 else 6
-        _label(ax, places, [shown(w) for w in words], size)
+        size = 9 if len(places) <= 60 else 7.5 if len(places) <= MANY_WORDS else 6
+        between = [(places[known[a]], places[known[b]]) for a, b in arrows]
+        left_out = _label(ax, places, [shown(w) for w in words], size, between)
+        if left_out:
+            note = f"{left_out:,} words have no room for a label"
+            ax.text(
+                0.99, 0.01, note, transform=ax.transAxes, ha="right", va="bottom", color=GREY,
+                fontsize=8,
+            )  # fmt: skip
         return figure
 
+
+MARKERS = "o^sDv"
+"""Of groups beyond the first seven, whose colours return."""
+
+MANY_WORDS = 150
+"""Up to so many words all are written, even where they overlap."""
 
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 """Where a word may stand, seen from its point: preferred ones first."""
@@ -125,8 +152,18 @@ _FAR = (1.0, 3.5, 6.0)
 """How many gaps away; from the second on with a line to the point."""
 
 
-def _label(ax: Any, places: np.ndarray, words: Sequence[str], size: float) -> None:
-    """Each word at that side of its point, and so near, that it covers least of what is there."""
+def _label(
+    ax: Any,
+    places: np.ndarray,
+    words: Sequence[str],
+    size: float,
+    arrows: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> int:
+    """Each word at that side of its point, and so near, that it covers least of what is there.
+
+    Returns:
+        How many words had no room.
+    """
     dots = ax.figure.dpi / 72.0
     at = ax.transData.transform(places)
     frame = ax.bbox
@@ -134,6 +171,10 @@ def _label(ax: Any, places: np.ndarray, words: Sequence[str], size: float) -> No
     wide = [_width(word, size) * dots for word in words]
     gap = 4.0 * dots
     taken = np.hstack([at - gap / 2, at + gap / 2])  # left, low, right, high of all that is there
+    left_out = 0
+    for a, b in arrows:
+        way = ax.transData.transform(a + (b - a) * np.linspace(0, 1, 60)[:, None])
+        taken = np.vstack([taken, np.hstack([way - dots, way + dots])])
     # Words in the thick of it choose last: they have no good place anyway.
     crowd = (np.linalg.norm(at[:, None] - at[None], axis=-1) < 3 * high).sum(axis=1)
     for i in np.argsort(crowd, kind="stable"):
@@ -151,6 +192,9 @@ def _label(ax: Any, places: np.ndarray, words: Sequence[str], size: float) -> No
                     best, cost, away = (left + w / 2, low + high / 2), found, far > 1
             if cost < 0.08 * w * high:
                 break
+        if len(words) > MANY_WORDS and cost > 0.25 * w * high:
+            left_out += 1
+            continue
         half = np.array([w / 2, high / 2])
         taken = np.vstack([taken, np.hstack([best - half, best + half])])
         offset = ((best[0] - x) / dots, (best[1] - y) / dots)
@@ -159,15 +203,25 @@ def _label(ax: Any, places: np.ndarray, words: Sequence[str], size: float) -> No
             words[i], places[i], offset, textcoords="offset points", fontsize=size, ha="center",
             va="center", zorder=4, arrowprops=line if away else None,
         ).set_in_layout(False)  # fmt: skip
+    return left_out
 
 
 def _width(word: str, size: float) -> float:
     """Width in points."""
-    if not word.isascii():  # its font is found when it is drawn
-        return size * sum(1.05 if ord(c) > 0x2E80 else 0.65 for c in word)
-    from matplotlib.textpath import TextPath
+    # The font of other characters is found when they are drawn.
+    ems = [_advance(c) if c.isascii() else 0.65 * cells(c) for c in word]
+    return size * sum(ems) + 2
 
-    return float(TextPath((0, 0), word, size=size).get_extents().width) + 2
+
+@cache
+def _advance(character: str) -> float:
+    """Width of an ASCII character in ems."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    font.set_size(100, 72)
+    font.set_text(character)
+    return font.get_width_height()[0] / 64 / 100 + 0.06
 
 
 def _overlap(box: tuple[float, float, float, float], others: np.ndarray) -> float:

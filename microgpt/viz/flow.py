@@ -37,7 +37,8 @@ def flow(model: Any, x: Any) -> tuple[list[Column], bool]:
             f"{weight.shape[1]} features"
         )
     columns = [Column(values.reshape(-1), None)]
-    with no_grad():
+    # What is not finite is seen in the picture.
+    with no_grad(), np.errstate(invalid="ignore", over="ignore"):
         row = values.reshape(1, -1)
         now = tensor(row, weight.dtype, backend=weight.backend, device=weight.device)
         for layer, after in steps:
@@ -48,7 +49,8 @@ def flow(model: Any, x: Any) -> tuple[list[Column], bool]:
     if steps[-1][1]:
         return columns, False
     logits = columns[-1].values.astype(float)
-    powers = np.exp(logits - logits.max())
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(logits - logits.max())
     columns[-1] = columns[-1]._replace(values=powers / powers.sum())
     return columns, True
 

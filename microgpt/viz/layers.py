@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from microgpt.errors import ShapeError
-from microgpt.viz.style import DIVERGING, array, limit, montage, styled
+from microgpt.viz.montage import montage
+from microgpt.viz.style import DIVERGING, array, limit, styled
 
 
 def first_layer(weights: Any, shape: tuple[int, int], *, title: str = "") -> Any:
@@ -143,12 +144,12 @@ def _signed_images(
 ) -> Any:
     end = limit(images)
     captions = names or [str(i) for i in range(len(images))]
-    colours = [{"cmap": DIVERGING, "vmin": -end, "vmax": end}] * len(images)
+    colours = {"cmap": DIVERGING, "vmin": -end, "vmax": end}
     pictures = list(images)
     if image is not None:
-        captions, colours = ["image", *captions], [{"cmap": "gray"}, *colours]
-        pictures = [image, *pictures]
+        captions, pictures = ["image", *captions], [image, *pictures]
     with styled() as make:
         return montage(
             make, pictures, captions, columns=columns, colours=colours, scale=unit, title=title,
+            first=None if image is None else {"cmap": "gray"},
         )[0]  # fmt: skip

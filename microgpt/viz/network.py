@@ -11,7 +11,18 @@ import numpy as np
 
 from microgpt.errors import InputError, ShapeError
 from microgpt.viz.flow import Column, flow
-from microgpt.viz.style import DIVERGING, GREY, array, dark, limit, shown, styled
+from microgpt.viz.style import (
+    DIVERGING,
+    GREY,
+    ODD,
+    array,
+    cells,
+    colour_map,
+    dark,
+    limit,
+    shown,
+    styled,
+)
 
 RADIUS = 0.4
 """Of a neuron; the neurons of the fullest column are 1 apart."""
@@ -41,6 +52,14 @@ class _Layer:
         return len(self.kept) == len(self.column.values)
 
     @property
+    def finite(self) -> bool:
+        weights = self.column.weights
+        return bool(
+            np.isfinite(self.column.values).all()
+            and (weights is None or np.isfinite(weights).all())
+        )
+
+    @property
     def span(self) -> float:
         return len(self.kept) + (0.0 if self.whole else DOTS)
 
@@ -59,7 +78,8 @@ def mlp_flow(
     Each column is a layer, each circle a neuron, the darker the more active; the number in it is
     its activation. Lines are weights: blue ones add, red ones subtract, strong ones are thick. Of
     columns with more than `most` neurons only the most active are shown. If the model ends
-    without squashing its output (logits), the last column shows their softmax.
+    without squashing its output (logits), the last column shows their softmax. Neurons that are
+    NaN or infinite are hatched in yellow, and such weights dotted.
 
     Args:
         model: a `models.MLP`, or a `Sequential` of Linear layers and activations.
@@ -112,14 +132,20 @@ def mlp_flow(
         if image is not None:
             _draw_image(ax, image, tall, layers[0].x)
         ax.set_aspect("equal")
-        ax.set(xlim=(-0.6, layers[-1].x + 3.4), ylim=(tall + 1.4, -1.2), title=title)
+        if not all(layer.finite for layer in layers):
+            note = "yellow circle, dotted line: NaN or infinite"
+            ax.text(layers[0].x - RADIUS, tall + 1.3, note, va="top", color=GREY)
+        longest = max(cells(names[n]) for n in layers[-1].kept)
+        right = layers[-1].x + max(1.4 + 0.36 * longest, 2.0)
+        ax.set(xlim=(-0.6, right), ylim=(tall + 2.0, -1.2))
+        ax.set_title(title, wrap=True)
         return figure
 
 
 def _names(labels: Sequence[Any] | None, count: int) -> list[str]:
     if labels is not None and len(labels) != count:
         raise ShapeError(f"mlp_flow: {len(labels)} labels for {count} outputs; required: as many")
-    return [shown(name) for name in (range(count) if labels is None else labels)]
+    return [shown(name, space=" ") for name in (range(count) if labels is None else labels)]
 
 
 def _image(
@@ -147,7 +173,9 @@ def _chosen(values: np.ndarray, most: int) -> list[int]:
     """The neurons that are shown, in their order."""
     if len(values) <= most:
         return list(range(len(values)))
-    size = np.abs(values)
+    # What is not finite is what one looks for.
+    finite = np.isfinite(values)
+    size = np.where(finite, np.abs(values), 2 * np.max(np.abs(values), where=finite, initial=0.5))
     active = np.flatnonzero(size > 0.5 * size.max())
     if len(active) >= most:  # of the many bright pixels of an image some from everywhere
         chosen = active[np.linspace(0, len(active) - 1, most).round().astype(int)]
@@ -167,7 +195,8 @@ def _heights(layer: _Layer, tall: float) -> list[float]:
 
 def _shades(layer: _Layer, probabilities: bool) -> list[float]:
     """0 to 1: activations up to 1 as they are, others relative to the largest of the layer."""
-    size = np.abs(layer.column.values)
+    values = layer.column.values
+    size = np.where(np.isfinite(values), np.abs(values), 0.0)
     if not probabilities and size.max() > 1:
         size = size / size.max()
     return [float(size[n]) for n in layer.kept]
@@ -182,18 +211,24 @@ def _draw_weights(ax: Any, before: _Layer, layer: _Layer) -> None:
 
     weights: Any = layer.column.weights
     chosen = weights[np.ix_(layer.kept, before.kept)]
-    strength = np.clip(np.abs(chosen) / limit(chosen), 0, 1)
-    order = np.argsort(strength, axis=None, kind="stable")[-STRONGEST:]  # strong ones on top
-    lines, colours, widths = [], [], []
+    odd = ~np.isfinite(chosen)
+    size = np.where(odd, np.inf, np.abs(chosen))
+    strength = np.clip(size / limit(chosen), 0, 1)
+    order = np.argsort(size, axis=None, kind="stable")[-STRONGEST:]  # strong ones on top
+    lines, colours, widths, styles = [], [], [], []
     for to, start in zip(*np.unravel_index(order, chosen.shape), strict=True):
         s = float(strength[to, start])
         place = 0.5 + (0.2 + 0.25 * s) * (1 if chosen[to, start] > 0 else -1)
         lines.append(
             [(before.x + RADIUS, before.heights[start]), (layer.x - RADIUS, layer.heights[to])]
         )
-        colours.append((*colormaps[DIVERGING](place)[:3], 0.12 + 0.8 * s))
+        colour = (0.0, 0.0, 0.0) if odd[to, start] else colormaps[DIVERGING](place)[:3]
+        colours.append((*colour, 0.12 + 0.8 * s))
         widths.append(0.3 + 1.5 * s)
-    ax.add_collection(LineCollection(lines, colors=colours, linewidths=widths, zorder=1))
+        styles.append(":" if odd[to, start] else "-")
+    ax.add_collection(
+        LineCollection(lines, colors=colours, linewidths=widths, linestyles=styles, zorder=1)
+    )
 
 
 def _draw_neurons(ax: Any, layer: _Layer, *, numbers: bool) -> None:
@@ -201,10 +236,17 @@ def _draw_neurons(ax: Any, layer: _Layer, *, numbers: bool) -> None:
     from matplotlib.patches import Circle
 
     circles = [Circle((layer.x, y), RADIUS) for y in layer.heights]
-    greys = [str(1 - 0.92 * shade) for shade in layer.shades]
-    ax.add_collection(
-        PatchCollection(circles, facecolors=greys, edgecolors="#444444", linewidths=0.9, zorder=2)
-    )
+    finite = np.isfinite(layer.column.values[layer.kept])
+    colours = [
+        str(1 - 0.92 * shade) if f else ODD for f, shade in zip(finite, layer.shades, strict=True)
+    ]
+    edge = {"edgecolors": "#444444", "linewidths": 0.9}
+    ax.add_collection(PatchCollection(circles, facecolors=colours, **edge, zorder=2))
+    hatched = [circle for circle, f in zip(circles, finite, strict=True) if not f]
+    if hatched:
+        ax.add_collection(
+            PatchCollection(hatched, facecolors="none", hatch="////", **edge, zorder=2)
+        )
     if not layer.whole:
         half = len(layer.kept) // 2
         middle = (layer.heights[half - 1] + layer.heights[half]) / 2
@@ -212,20 +254,32 @@ def _draw_neurons(ax: Any, layer: _Layer, *, numbers: bool) -> None:
         ax.plot([layer.x] * 3, heights, "o", color=GREY, markersize=3)
     if numbers:
         for y, n, shade in zip(layer.heights, layer.kept, layer.shades, strict=True):
+            # Not on the hatching.
+            back = (
+                None
+                if np.isfinite(layer.column.values[n])
+                else {"fc": ODD, "ec": "none", "pad": 0.6}
+            )
             ax.text(
-                layer.x, y, _short(layer.column.values[n]), ha="center", va="center",
-                fontsize=6.5, zorder=3, color="white" if dark(0.92 * shade) else "#222222",
+                layer.x, y, _short(float(layer.column.values[n])), ha="center", va="center",
+                fontsize=6.5, zorder=3, bbox=back,
+                color="white" if dark(0.92 * shade) else "#222222",
             )  # fmt: skip
 
 
 def _short(value: float) -> str:
     """Two places, as few characters as a circle has room for."""
+    if not np.isfinite(value):
+        return "NaN" if np.isnan(value) else "∞" if value > 0 else "−∞"
+    if abs(value) >= 9_999.5:
+        return f"{value:.0e}".replace("e+0", "e").replace("e+", "e").replace("-", "−")
     text = f"{value:.2f}" if abs(value) < 9.95 else f"{value:.0f}"
     return text.replace("0.", ".", 1).replace("-", "−") if abs(value) < 0.995 else text
 
 
 def _draw_names(ax: Any, layer: _Layer, names: list[str]) -> None:
-    best = int(layer.column.values.argmax())
+    values = layer.column.values
+    best = int(values.argmax()) if np.isfinite(values).all() else None
     for y, n in zip(layer.heights, layer.kept, strict=True):
         style = {"fontsize": 14, "fontweight": "bold"} if n == best else {"color": GREY}
         ax.text(layer.x + 0.75, y, names[n], ha="left", va="center", **{"fontsize": 11, **style})
@@ -239,8 +293,10 @@ def _draw_image(ax: Any, image: np.ndarray, tall: float, right: float) -> None:
     top = middle - high / 2
     box = (0.0, wide, top + high, top)
     # As in the circles, dark is active.
-    ax.imshow(image, cmap="gray_r", extent=box, zorder=2, interpolation="nearest")
-    ax.add_patch(Rectangle((0, top), wide, high, fill=False, edgecolor="#bbbbbb", linewidth=0.8))
+    ax.imshow(image, cmap=colour_map("gray_r"), extent=box, zorder=2, interpolation="nearest")
+    ax.add_patch(
+        Rectangle((0, top), wide, high, fill=False, edgecolor="#bbbbbb", linewidth=0.8, zorder=3)
+    )
     ax.annotate(
         "", (right - 0.9, middle), (wide + 0.4, middle),
         arrowprops={"arrowstyle": "->", "color": GREY, "lw": 1.4},

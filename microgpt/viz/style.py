@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -31,6 +34,12 @@ DIVERGING = "RdBu"
 SEQUENTIAL = "Blues"
 """Colour map of what cannot be negative: white nothing, blue much."""
 
+ODD = "#f0e442"
+"""Yellow, which is in none of the colour maps: what is NaN or infinite."""
+
+LONGEST = 20
+"""Places of a label; a wide character, such as 猫, takes two."""
+
 STYLE: dict[str, Any] = {
     "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white",
     "figure.constrained_layout.use": True,
@@ -44,10 +53,19 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.8,
 }  # fmt: skip
 
-# Characters that DejaVu, which comes with matplotlib, does not have; the first that is installed.
+MONO = "DejaVu Sans Mono"
+"""Of texts whose characters stand in columns."""
+
+ADVANCE = 0.602
+"""From one character of `MONO` to the next, in ems."""
+
+# Characters that DejaVu, which comes with matplotlib, does not have: all of these that there are.
 _FALLBACK = (
-    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei",
-    "PingFang SC", "Microsoft YaHei", "SimHei", "Arial Unicode MS",
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR",
+    "Source Han Sans SC", "Source Han Sans JP", "PingFang SC", "Hiragino Sans",
+    "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "MS Gothic", "Malgun Gothic", "SimHei",
+    "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "IPAexGothic", "IPAGothic", "NanumGothic",
+    "Droid Sans Fallback", "Arial Unicode MS", "Noto Emoji", "Symbola",
 )  # fmt: skip
 
 
@@ -64,13 +82,48 @@ def _matplotlib() -> tuple[Any, type[Any], list[str]]:
     class Picture(Figure):
         """A figure that a notebook shows although pyplot does not know it."""
 
+        _told = False
+
+        def draw(self, renderer: Any) -> None:
+            # Hinting changes the widths of characters: a line would outgrow what is behind it.
+            unhinted = matplotlib.rc_context({"text.hinting": "none"})
+            with unhinted, warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                super().draw(renderer)
+            missing = ""
+            for warning in caught:
+                glyph = re.match(r"Glyph (\d+) .*missing from", str(warning.message))
+                if glyph is None:
+                    warnings.warn_explicit(
+                        warning.message, warning.category, warning.filename, warning.lineno
+                    )
+                elif chr(int(glyph[1])) not in missing:
+                    missing += chr(int(glyph[1]))
+            if missing and not self._told:
+                self._told = True  # a figure is drawn more than once
+                warnings.warn(
+                    f"no installed font has the characters {missing}; boxes stand for them. "
+                    f"Install one, such as Noto Sans CJK, and delete the list of fonts in "
+                    f"{matplotlib.get_cachedir()}",
+                    stacklevel=2,
+                )
+
         def _repr_png_(self) -> bytes:
             buffer = io.BytesIO()
             self.savefig(buffer, format="png", dpi=110)
             return buffer.getvalue()
 
-    installed = set(fontManager.get_font_names())
-    return matplotlib, Picture, ["DejaVu Sans", *[f for f in _FALLBACK if f in installed][:1]]
+    return matplotlib, Picture, ["DejaVu Sans", *fallback(fontManager.get_font_names())]
+
+
+def fallback(installed: Sequence[str]) -> list[str]:
+    """The installed fonts that have what DejaVu lacks.
+
+    Example:
+        >>> fallback(["Serif", "IPAGothic", "Noto Sans CJK SC"])
+        ['Noto Sans CJK SC', 'IPAGothic']
+    """
+    return [font for font in _FALLBACK if font in installed]
 
 
 @contextmanager
@@ -79,77 +132,6 @@ def styled() -> Iterator[Callable[..., Any]]:
     matplotlib, picture, fonts = _matplotlib()
     with matplotlib.rc_context({**STYLE, "font.family": fonts}):
         yield picture
-
-
-def montage(
-    make: Callable[..., Any],
-    images: Sequence[np.ndarray] | np.ndarray,
-    captions: Sequence[str],
-    *,
-    columns: int | None = None,
-    side: float = 1.25,
-    colours: Sequence[dict[str, Any]] | dict[str, Any],
-    scale: str = "",
-    extend: str = "both",
-    margins: tuple[float, float] = (0.0, 0.0),
-    title: str = "",
-) -> tuple[Any, Any, list[tuple[float, float]]]:
-    """Images of one size side by side in rows, all on one axes (a hundred axes take seconds).
-
-    Args:
-        make: what `styled` gives.
-        captions: written above each.
-        columns: by default as many as rows, roughly.
-        side: length of the longer side of an image in inches.
-        colours: arguments of `imshow`, the same for all images or one each.
-        scale: label of a colour bar, for the last image; without it there is none. `extend`
-            says at which ends there are values beyond it.
-        margins: inches kept free at the left and below.
-
-    Returns:
-        The figure, the axes, and the upper left corner of every image; its pixels are units.
-    """
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Rectangle
-
-    across = columns or max(int(np.ceil(np.sqrt(len(images)))), 1)
-    down = max(-(-len(images) // across), 1)
-    high, wide = images[0].shape[:2] if len(images) else (1, 1)
-    unit = max(high, wide)
-    step_x, step_y = wide + 0.09 * unit, high + 0.2 * unit
-    inch = side / unit
-    width = step_x * across * inch + (0.95 if scale else 0.15) + margins[0]
-    height = step_y * down * inch + (0.4 if title else 0.15) + margins[1]
-    figure = make(figsize=(width, height))
-    ax = figure.subplots()
-    ax.set_axis_off()
-    corners, frames, drawn = [], [], None
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        x, y = step_x * (i % across), step_y * (i // across)
-        given = colours if isinstance(colours, dict) else colours[i]
-        drawn = ax.imshow(image, extent=(x, x + wide, y + high, y), **given)
-        corners.append((x, y))
-        frames.append(Rectangle((x, y), wide, high))
-        ax.text(x + wide / 2, y - 0.03 * unit, caption, ha="center", va="bottom", fontsize=8)
-    # Without a frame a white corner would not be seen as part of the picture.
-    ax.add_collection(
-        PatchCollection(frames, facecolors="none", edgecolors="#bbbbbb", linewidths=0.6)
-    )
-    ax.set(
-        xlim=(-0.03 * unit, step_x * across - 0.06 * unit),
-        ylim=(step_y * (down - 1) + high + 0.03 * unit, -0.17 * unit),
-        aspect="equal",
-    )
-    if scale and drawn is not None:
-        shrink = min(0.85, 4.0 / height)
-        bar = figure.colorbar(
-            drawn, ax=ax, shrink=shrink, aspect=min(shrink * height * 8, 25), label=scale,
-            extend=extend,
-        )  # fmt: skip
-        bar.outline.set_visible(False)
-    if title:
-        figure.suptitle(title)
-    return figure, ax, corners
 
 
 def array(values: Any) -> np.ndarray:
@@ -161,22 +143,62 @@ def array(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
-def shown(token: Any) -> str:
-    """`token` as a label: white space is made visible, and nothing is taken for a formula.
+def shown(token: Any, *, space: str = "␣", most: int = LONGEST) -> str:
+    """`token` as a label: short, white space made visible, nothing taken for a formula.
+
+    Args:
+        space: what is written for a space; " " for names, which are no tokens.
+        most: places of the longest label; of a longer one the end is cut off.
 
     Example:
-        >>> shown(" the"), shown(b"caf\\xc3\\xa9"), shown("$")
-        ('␣the', 'café', '\\\\$')
+        >>> shown(" the"), shown(b"caf\\xc3\\xa9"), shown("$"), shown("two words", space=" ")
+        ('␣the', 'café', '\\\\$', 'two words')
+        >>> shown("x" * 200)
+        'xxxxxxxxxxxxxxxxxxx…'
     """
     text = token.decode("utf-8", "replace") if isinstance(token, bytes) else str(token)
-    signs = {" ": "␣", "\n": "↵", "\t": "⇥", "$": r"\$"}
-    return (
-        "".join(
-            signs.get(c) or (c if c.isprintable() else c.encode("unicode_escape").decode())
-            for c in text
-        )
-        or "∅"
-    )
+    signs = {" ": space, "\n": "↵", "\t": "⇥"}
+    # What is cut off anyway is not looked at: a token may be a whole file.
+    text = "".join(signs.get(c) or plain(c) for c in text[: 8 * most])
+    if cells(text) > most:
+        while cells(text) > most - 1:
+            text = text[:-1]
+        text += "…"
+    return text.replace("$", r"\$") or "∅"
+
+
+def plain(character: str) -> str:
+    """The character, or its code if it cannot be seen."""
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def cells(text: str) -> int:
+    """How many places a text takes where all characters have places of one width.
+
+    Example:
+        >>> cells("cat"), cells("猫"), cells("e\\u0301")
+        (3, 2, 1)
+    """
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def noted(title: str, *images: np.ndarray) -> str:
+    """The title, and under it what yellow means if it occurs in one of the images."""
+    if all(np.isfinite(image).all() for image in images):
+        return title
+    return f"{title}\nyellow: NaN or infinite".lstrip("\n")
+
+
+def colour_map(name: str) -> Any:
+    """A colour map that marks what is not finite."""
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad=ODD)
 
 
 def limit(values: np.ndarray, percentile: float = 99.0) -> float:
@@ -233,5 +255,5 @@ def readable(labels: Sequence[str], room: float) -> tuple[range, float, bool]:
     """
     every = max(int(np.ceil(5.5 / (0.9 * room))), 1)
     size = min(0.9 * room * every, 9.0)
-    longest = max((len(label) for label in labels[::every]), default=0)
-    return range(0, len(labels), every), size, longest * 0.62 * size > room * every
+    longest = max((cells(label) for label in labels[::every]), default=0)
+    return range(0, len(labels), every), size, (longest * 0.62 + 0.4) * size > room * every

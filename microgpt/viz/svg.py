@@ -9,6 +9,7 @@ from html import escape
 
 from microgpt.viz.layout import arrange
 from microgpt.viz.nodes import COMMUTATIVE, SYMBOLS, GraphNode
+from microgpt.viz.style import plain
 
 FONT = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
 SIZE, LINE, PADDING = 12, 16, 10
@@ -56,6 +57,11 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else "…" + text[len(text) - longest + 2 :]
 
 
+def _safe(text: str) -> str:
+    """As XML takes it, which knows no control characters."""
+    return escape("".join(c if c == "\n" else plain(c) for c in text))
+
+
 def draw(nodes: Sequence[GraphNode], caption: str = "", down: bool = False) -> str:
     """The picture of `nodes`, the last of which is the result; with `down` from top to bottom."""
     texts = [[shortened(t) for t in (node.title, *node.lines)] for node in nodes]
@@ -89,7 +95,7 @@ def draw(nodes: Sequence[GraphNode], caption: str = "", down: bool = False) -> s
     parts += _argument_numbers(nodes, plan.edges, plan.routes, down)
     if caption:
         y = height - PADDING
-        parts.append(f'<text x="{PADDING}" y="{y:.0f}" fill="#444444">{escape(caption)}</text>')
+        parts.append(f'<text x="{PADDING}" y="{y:.0f}" fill="#444444">{_safe(caption)}</text>')
     return "\n".join([*parts, "</svg>"])
 
 
@@ -105,7 +111,7 @@ def _box(
     dashed = ' stroke-dasharray="4 3"' if kind in ("constant", "rest") else ""
     thick = "2.2" if kind == "result" else "1.2"
     parts = [
-        f'<g class="node {node.kind}"><title>{escape(f"#{number} {node.tooltip}")}</title>',
+        f'<g class="node {node.kind}"><title>{_safe(f"#{number} {node.tooltip}")}</title>',
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="6" '
         f'fill="{fill}" stroke="{border}" stroke-width="{thick}"{dashed}/>',
     ]
@@ -113,7 +119,7 @@ def _box(
         style = ' font-weight="bold" fill="#111111"' if k == 0 else ' fill="#333333"'
         parts.append(
             f'<text x="{x + width / 2:.1f}" y="{y + 18 + LINE * k:.1f}" '
-            f'text-anchor="middle"{style}>{escape(line)}</text>'
+            f'text-anchor="middle"{style}>{_safe(line)}</text>'
         )
     return [*parts, "</g>"]
 

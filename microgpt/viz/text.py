@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from microgpt.errors import InputError, ShapeError
-from microgpt.viz.style import COLOURS, SEQUENTIAL, array, dark, shown, styled
+from microgpt.viz.style import (
+    ADVANCE,
+    COLOURS,
+    MONO,
+    SEQUENTIAL,
+    array,
+    cells,
+    dark,
+    plain,
+    shown,
+    styled,
+)  # fmt: skip
+
+
+@cache
+def _places(character: str) -> int:
+    """How many places a character takes in a line of `MONO`, or of what stands in for it."""
+    from matplotlib.font_manager import findfont, get_font
+
+    if not cells(character) or get_font(findfont(MONO)).get_char_index(ord(character)):
+        return cells(character)
+    return 2
+
+
+def _wide(text: str) -> int:
+    return len(text) if text.isascii() else sum(map(_places, text))
+
+
+class _Piece(NamedTuple):
+    """A token, or the part of it that is on one line."""
+
+    token: int
+    line: int
+    column: int
+    width: int
+    text: str
 
 
 def token_probabilities(
@@ -31,7 +67,7 @@ def token_probabilities(
 
     Raises:
         ShapeError: if there are not as many tokens as probabilities.
-        InputError: if these are no probabilities (logits, for example).
+        InputError: if these are no probabilities (logits, for example), or `chosen` is no token.
 
     Example:
         >>> import microgpt as mg
@@ -52,6 +88,10 @@ def token_probabilities(
             f"token_probabilities: the sum is {p.sum():.4g}; required: 1 (of logits take the "
             "softmax first)"
         )
+    if chosen is not None and not 0 <= int(chosen) < len(p):
+        raise InputError(
+            f"token_probabilities: chosen is {chosen}; required: a number from 0 to {len(p) - 1}"
+        )
     order = list(np.argsort(-p, kind="stable")[: max(top, 1)])
     if chosen is not None and chosen not in order:
         order = [*order[:-1], int(chosen)] if len(order) > 1 else [int(chosen)]
@@ -69,15 +109,16 @@ def token_probabilities(
         places = range(len(values))
         ax.barh(places, values, color=colours, height=0.72)
         for y, value in zip(places, values, strict=True):
-            ax.text(value, y, f" {_percent(value)}", va="center", fontsize=9)
+            mark = "  chosen" if y < len(order) and order[y] == chosen else ""
+            ax.text(value, y, f" {_percent(value)}{mark}", va="center", fontsize=9)
         ax.set_yticks(places, names, fontsize=10)
         ax.invert_yaxis()
-        ax.set_xlim(0, max(values) * 1.15)
+        ax.set_xlim(0, max(values) * (1.15 if chosen is None else 1.3))
         ax.xaxis.set_visible(False)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
         if title:
-            ax.set_title(title)
+            ax.set_title(title, wrap=True)
         return figure
 
 
@@ -105,8 +146,8 @@ def shaded_text(
     Example:
         >>> import microgpt as mg
         >>> figure = mg.viz.shaded_text(["to", " be", " or"], [0.01, 0.9, 0.5])
-        >>> [text.get_text() for text in figure.axes[0].texts]
-        ['to', ' be', ' or']
+        >>> [text.get_text() for text in figure.axes[0].texts]  # white on dark, black on light
+        ['to', ' be or']
     """
     p = array(probabilities).astype(float)
     if p.shape != (len(tokens),) or not len(p):
@@ -115,39 +156,65 @@ def shaded_text(
             "one each"
         )
     _check(p[~np.isnan(p)], "shaded_text")
-    pieces, lines = _wrapped(tokens, columns)
+    if columns < 2:
+        raise InputError(f"shaded_text: columns must be at least 2; got {columns}")
     from matplotlib import colormaps
-    from matplotlib.patches import Rectangle
 
-    size, wide, high = 10, 0.602, 1.75  # the advance of DejaVu Sans Mono, and lines, in ems
+    bits = np.where(np.isnan(p), 0.0, -np.log2(np.maximum(np.nan_to_num(p, nan=1.0), 1e-30)))
+    shares = np.minimum(bits / 8.0, 1.0) * 0.85
+    pieces, lines = _wrapped(tokens, columns)
+    size, high = 10, 1.75  # points, and a line in ems
     em = size / 72
+    # In inches: the text has a size of its own, so the axes must be just as large.
+    wide, tall, side, below = columns * ADVANCE * em, lines * high * em, 0.15, 0.75
+    above = 0.15 + 0.25 * len(title.splitlines())
     with styled() as make:
-        figure = make(
-            figsize=(columns * wide * em + 0.3, lines * high * em + (1.25 if title else 1))
-        )
-        ax = figure.subplots()
+        figure = make(figsize=(wide + 2 * side, tall + above + below), layout="none")
+        across, up = figure.get_size_inches()
+        ax = figure.add_axes((side / across, below / up, wide / across, tall / up))
         ax.set(xlim=(0, columns), ylim=(lines - 0.5, -0.5))
         ax.set_axis_off()
         scale = colormaps[SEQUENTIAL]
-        for i, line, column, text in pieces:
-            bits = 0.0 if np.isnan(p[i]) else -float(np.log2(max(p[i], 1e-30)))
-            share = min(bits / 8.0, 1.0) * 0.85
-            if text.strip("\n"):
-                ax.add_patch(
-                    Rectangle((column, line - 0.42), len(text), 0.84, color=scale(share), lw=0)
-                )
-            ax.text(
-                column, line, text.replace("$", r"\$"), family="DejaVu Sans Mono", fontsize=size,
-                va="center_baseline", color="white" if dark(share) else "#222222",
-            )  # fmt: skip
-        norm = figure.colorbar(
-            _mappable(scale), ax=ax, orientation="horizontal", shrink=0.4, aspect=30, pad=0.02,
-            label="surprise in bits",
-        )  # fmt: skip
-        norm.outline.set_visible(False)
+        _draw_pieces(ax, pieces, shares, size)
+        key = figure.add_axes((0.3, 0.5 / up, 0.4, 0.1 / up))
+        bar = figure.colorbar(
+            _mappable(scale), cax=key, orientation="horizontal", label="surprise in bits"
+        )
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
         if title:
-            ax.set_title(title)
+            ax.set_title(title, wrap=True)
         return figure
+
+
+def _draw_pieces(ax: Any, pieces: Sequence[_Piece], shares: np.ndarray, size: float) -> None:
+    from matplotlib import colormaps, rcParams
+    from matplotlib.collections import PolyCollection
+
+    boxes = [
+        [(x, line - 0.42), (x + w, line - 0.42), (x + w, line + 0.42), (x, line + 0.42)]
+        for _, line, x, w, _ in pieces
+    ]
+    shades = colormaps[SEQUENTIAL](shares[[piece.token for piece in pieces]])
+    ax.add_collection(PolyCollection(boxes, facecolors=shades, linewidths=0))
+    # One text for all pieces of a line in one colour, spaces between them: a text for each piece
+    # takes milliseconds. Where a place has not the width of a character, another text begins.
+    rows: dict[tuple[int, bool], list[tuple[int, str]]] = {}
+    for piece in pieces:
+        runs = rows.setdefault((piece.line, dark(shares[piece.token])), [])
+        x, before = runs[-1] if runs else (0, "…")
+        if (before + piece.text).isascii():
+            runs[-1] = (x, before.ljust(piece.column - x) + piece.text)
+        else:
+            runs.append((piece.column, piece.text))
+    family = [MONO, *rcParams["font.family"]]
+    for (line, white), runs in rows.items():
+        for x, text in runs:
+            if text.strip():
+                ax.text(
+                    x, line, text.replace("$", r"\$"), family=family, fontsize=size,
+                    va="center_baseline", color="white" if white else "#222222",
+                )  # fmt: skip
 
 
 def _mappable(scale: Any) -> Any:
@@ -158,24 +225,37 @@ def _mappable(scale: Any) -> Any:
     return ScalarMappable(Normalize(0, 8), shades)
 
 
-def _wrapped(tokens: Sequence[Any], columns: int) -> tuple[list[tuple[int, int, int, str]], int]:
-    """(token, line, column, text) of every piece, and the number of lines."""
-    pieces: list[tuple[int, int, int, str]] = []
+def _wrapped(tokens: Sequence[Any], columns: int) -> tuple[list[_Piece], int]:
+    """The pieces of all tokens, each on one line, and the number of lines."""
+    pieces: list[_Piece] = []
     line = column = 0
     for i, token in enumerate(tokens):
         text = token.decode("utf-8", "replace") if isinstance(token, bytes) else str(token)
         for k, part in enumerate(text.replace("\t", "    ").split("\n")):
             if k:
                 line, column = line + 1, 0
-            if column and column + len(part) > columns:
+            part = "".join(map(plain, part))
+            if column and column + _wide(part) > columns:
                 line, column = line + 1, 0
-            for start in range(0, len(part), columns):
-                if start:
-                    line, column = line + 1, 0
-                piece = part[start : start + columns]
-                pieces.append((i, line, column, piece))
-                column += len(piece)
+            for k, piece in enumerate(_broken(part, columns)):
+                line, column = (line + 1, 0) if k else (line, column)
+                pieces.append(_Piece(i, line, column, _wide(piece), piece))
+                column += _wide(piece)
     return pieces, line + 1
+
+
+def _broken(part: str, columns: int) -> list[str]:
+    """Pieces of at most so many places."""
+    pieces: list[str] = [""] if part else []
+    room = columns
+    for character in part:
+        width = _places(character)
+        if width > room:
+            pieces.append("")
+            room = columns
+        pieces[-1] += character
+        room -= width
+    return pieces
 
 
 def _check(p: np.ndarray, what: str) -> None:
