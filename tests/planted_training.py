@@ -74,6 +74,9 @@ PLANTED: dict[str, dict[str, Plant]] = {
         "weight decay of SGD upwards": changed(
             optim.SGD, "_update", "grad + value", "grad - value"
         ),
+        "state of those stepped alone forgotten": changed(
+            optim.Optimizer, "step", "self._state[place]", "{}"
+        ),
         "state forgotten": changed(
             optim.Optimizer, "_step_small", "group, entry)", "group, {})"
         ),

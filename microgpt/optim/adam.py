@@ -34,7 +34,7 @@ class Adam(Optimizer):
     """
 
     _decoupled = False
-    _elementwise = True
+    _together = True
     _remembered = ("step", "mean", "square")
 
     def __init__(

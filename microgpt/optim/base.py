@@ -28,8 +28,9 @@ class Optimizer:
         InputTypeError: if something is no leaf tensor.
     """
 
-    _elementwise = False
-    """Whether `_update` treats every element for itself, so that parameters may be joined."""
+    _together = False
+    """Whether small parameters are stepped in one array: `_update` must treat every element for
+    itself, and be of so many calls that joining and parting cost less (Adam's does, SGD's not)."""
 
     _remembered: tuple[str, ...] | None = None
     """Names of what `_update` remembers of a parameter, all of them or none; None: not known."""
@@ -113,7 +114,7 @@ class Optimizer:
         """
         plan = Plan([], [], [], tuple(params))
         for number, p in enumerate(params, place):
-            if self._elementwise and p.size <= LARGEST:
+            if self._together and p.size <= LARGEST:
                 plan.small.append(p)
                 plan.places.append(number)
             else:

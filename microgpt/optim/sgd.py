@@ -37,7 +37,6 @@ class SGD(Optimizer):
         tensor([0.8], requires_grad=True)
     """
 
-    _elementwise = True
     _remembered = ("velocity",)
 
     def __init__(
