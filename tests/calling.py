@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from microgpt import nn
 
 
-def call_with(layer: nn.Module, values: Mapping[str, Any], *inputs: Any) -> Any:
-    """The layer's output with `values`, by dotted names, in the place of its parameters."""
+@contextmanager
+def replaced(layer: nn.Module, values: Mapping[str, Any]) -> Iterator[None]:
+    """Inside this block `values`, by dotted names, are in the place of the layer's parameters."""
     before = []
     for name, value in values.items():
         *path, last = name.split(".")
@@ -19,7 +21,13 @@ def call_with(layer: nn.Module, values: Mapping[str, Any], *inputs: Any) -> Any:
         before.append((part, last, getattr(part, last)))
         object.__setattr__(part, last, value)
     try:
-        return layer(*inputs)
+        yield
     finally:
         for part, last, value in before:
             object.__setattr__(part, last, value)
+
+
+def call_with(layer: nn.Module, values: Mapping[str, Any], *inputs: Any) -> Any:
+    """The layer's output with `values` in the place of its parameters."""
+    with replaced(layer, values):
+        return layer(*inputs)
