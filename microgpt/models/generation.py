@@ -182,7 +182,12 @@ def generate(
             lists, or with `stream` one after the other.
 
     The texts of a batch are as long as each other, and draw from one generator.
+
+    Raises:
+        InputError: if `max_tokens` is negative, or the prompt cannot be read.
     """
+    if max_tokens < 0:
+        raise InputError(f"generate: max_tokens must be 0 or more; got {max_tokens}")
     text = isinstance(prompt, str)
     ids = encoded(prompt, tokenizer)
     single = ids.ndim == 1

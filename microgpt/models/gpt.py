@@ -315,8 +315,6 @@ class GPT(nn.Module):
         """
         if overflow not in ("crop", "refuse"):
             raise InputError(f"generate: overflow must be 'crop' or 'refuse'; got {overflow!r}")
-        if max_tokens < 0:
-            raise InputError(f"generate: max_tokens must be 0 or more; got {max_tokens}")
         ids = generation.encoded(prompt, tokenizer)
         size, read = self.config.block_size, ids.shape[-1] + max_tokens - 1
         if overflow == "refuse" and read > size:

@@ -134,8 +134,6 @@ class CharLSTM(nn.Module):
             >>> len(model.generate([0], 12, seed=0))
             12
         """
-        if max_tokens < 0:
-            raise InputError(f"generate: max_tokens must be 0 or more; got {max_tokens}")
         return generation.generate(
             _Reader(self),
             prompt,

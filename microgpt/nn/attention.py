@@ -14,9 +14,9 @@ from microgpt.nn import init
 from microgpt.nn.cache import KVCache
 from microgpt.nn.linear import Dropout, Linear
 from microgpt.nn.masks import Mask, combined
-from microgpt.nn.module import Module
+from microgpt.nn.module import Module, parameter
 from microgpt.nn.positions import RotaryEmbedding
-from microgpt.nn.shapes import axis_hint, parameter
+from microgpt.nn.shapes import axis_hint
 from microgpt.ops.network import like, linear_unchecked
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from microgpt import config, ops
+from microgpt import ops
 from microgpt.creation import generator as make_generator
 from microgpt.errors import InputError, ShapeError
 from microgpt.nn import init
-from microgpt.nn.module import Module
+from microgpt.nn.module import Module, parameter
 from microgpt.ops.network import like, linear_unchecked
 from microgpt.ops.recurrent import checked_ids
-from microgpt.tensor import tensor
 
 
 def detach_state(state: Any) -> Any:
@@ -89,7 +88,7 @@ class Recurrent(Module):
         dtype, backend, device = self._place
         for name, shape in shapes.items():
             values = init.uniform(shape, -bound, bound, generator=self.generator)
-            made = tensor(values, dtype or config.get("dtype"), True, backend, device)
+            made = parameter(values, dtype, backend, device)
             setattr(self, name + ending, made)
 
     def _steps(

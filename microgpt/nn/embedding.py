@@ -10,8 +10,7 @@ from microgpt import ops
 from microgpt.creation import generator as make_generator
 from microgpt.errors import InputError, ShapeError
 from microgpt.nn import init
-from microgpt.nn.module import Module
-from microgpt.nn.shapes import parameter
+from microgpt.nn.module import Module, parameter
 from microgpt.ops.indexing import host_array
 
 

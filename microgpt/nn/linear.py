@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from microgpt import config, ops
+from microgpt import ops
 from microgpt.creation import generator as make_generator
 from microgpt.errors import InputError, ShapeError
 from microgpt.nn import init
-from microgpt.nn.module import Module
+from microgpt.nn.module import Module, parameter
 from microgpt.ops.network import linear_unchecked
-from microgpt.tensor import Tensor, tensor
+from microgpt.tensor import Tensor
 
 
 class Linear(Module):
@@ -57,7 +57,7 @@ class Linear(Module):
 
         def made(shape: tuple[int, ...]) -> Tensor:
             values = init.uniform(shape, -bound, bound, generator=source)
-            return tensor(values, dtype or config.get("dtype"), True, backend, device)
+            return parameter(values, dtype, backend, device)
 
         self.weight = made((out_features, in_features))
         self.bias = made((out_features,)) if bias else None

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from microgpt import config
 from microgpt.errors import CheckpointError, GradientError, InputTypeError, MicrogptError
 from microgpt.tensor import Tensor, tensor
 
@@ -15,6 +16,11 @@ from microgpt.tensor import Tensor, tensor
 def Parameter(data: Any, dtype: Any = None) -> Tensor:  # noqa: N802 (PyTorch's name)
     """A leaf tensor that requires a gradient: what a module trains."""
     return tensor(data, dtype=dtype, requires_grad=True)
+
+
+def parameter(values: Any, dtype: Any, backend: str | None, device: str | None) -> Tensor:
+    """A leaf that a layer trains, of the configured float type unless `dtype` says otherwise."""
+    return tensor(values, dtype or config.get("dtype"), True, backend, device)
 
 
 class Module:

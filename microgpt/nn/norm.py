@@ -10,8 +10,8 @@ import numpy as np
 
 from microgpt import autograd, config, ops
 from microgpt.errors import InputError, ShapeError
-from microgpt.nn.module import Module
-from microgpt.nn.shapes import axis_hint, image_hint, parameter
+from microgpt.nn.module import Module, parameter
+from microgpt.nn.shapes import axis_hint, image_hint
 from microgpt.ops import elementwise as el
 from microgpt.ops.replay import again
 from microgpt.tensor import tensor

@@ -16,8 +16,8 @@ from microgpt import ops
 from microgpt.creation import generator as make_generator
 from microgpt.errors import InputError, ShapeError
 from microgpt.nn import init
-from microgpt.nn.module import Module
-from microgpt.nn.shapes import axis_hint, parameter
+from microgpt.nn.module import Module, parameter
+from microgpt.nn.shapes import axis_hint
 from microgpt.ops.network import like
 
 

@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-from microgpt import config
-from microgpt.tensor import Tensor, tensor
-
-
-def parameter(values: Any, dtype: Any, backend: str | None, device: str | None) -> Tensor:
-    """A leaf that a layer trains, of the configured float type unless `dtype` says otherwise."""
-    return tensor(values, dtype or config.get("dtype"), True, backend, device)
 
 
 def image_hint(shape: tuple[int, ...], channels: int) -> str:
