@@ -116,3 +116,13 @@ def test_gelu_of_large_numbers(dtype: str, size: float, approximate: str) -> Non
     y.sum().backward()
     np.testing.assert_array_equal(y.numpy(), [x.numpy()[0], 0.0])
     np.testing.assert_allclose(x.grad.numpy(), [1.0, 0.0], atol=1e-30)
+
+
+@pytest.mark.parametrize("key", [slice(-9, None, -1), slice(-6, None, -1), slice(-5, None, -1)])
+def test_downward_slices_from_before_the_first_element(key: slice) -> None:
+    x = mg.tensor(np.arange(5.0), requires_grad=True)
+    y = x[key]
+    assert y.tolist() == np.arange(5.0)[key].tolist()
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [float(i in y.tolist()) for i in range(5)]

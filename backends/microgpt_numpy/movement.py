@@ -12,8 +12,14 @@ Key = tuple[tuple[int, int, int], ...]
 
 
 def _slices(key: Key) -> tuple[slice, ...]:
+    return tuple([_slice(*part) for part in key])
+
+
+def _slice(first: int, stop: int, step: int) -> slice:
+    if first < 0:  # nothing, downward from before the first element
+        return slice(0, 0)
     # A downward slice that includes element 0 ends at None: -1 would count from the end.
-    return tuple([slice(a, None if b < 0 else b, s) for a, b, s in key])
+    return slice(first, None if stop < 0 else stop, step)
 
 
 def broadcast_to(x: Any, *, shape: tuple[int, ...]) -> Any:
