@@ -139,9 +139,18 @@ def check_environment(again: bool = False) -> None:
     size = len(os.environ)
     if again or size != _environment_size:
         for name in os.environ:
-            if name.startswith(PREFIX) and name not in _VARIABLES.values():
+            known = name in _VARIABLES.values() or not name.startswith(PREFIX)
+            if not known and not _of_a_plugin(name):
                 raise unknown(name, tuple(_VARIABLES.values()), "environment")
         _environment_size = size
+
+
+def _of_a_plugin(name: str) -> bool:
+    """Whether a variable is a plugin's own: MICROGPT_, the name of an entry point, _ and more."""
+    from importlib.metadata import entry_points
+
+    points = entry_points(group="microgpt")
+    return any(name.startswith(f"{PREFIX}{point.name.upper()}_") for point in points)
 
 
 def from_environment(key: str) -> Setting | None:

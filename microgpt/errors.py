@@ -32,6 +32,10 @@ class BackendError(MicrogptError, RuntimeError):
     """A backend that cannot be used, or tensors of two backends in one operation."""
 
 
+class OutOfMemoryError(MicrogptError, MemoryError):
+    """A device that has no room for another array."""
+
+
 class KernelNotFoundError(BackendError, NotImplementedError):
     """A backend that has no kernel for an operation, which has no fallback either."""
 
