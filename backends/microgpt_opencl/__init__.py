@@ -1,0 +1,166 @@
+"""The OpenCL backend: every op on graphics cards and, by PoCL, on processors."""
+
+from __future__ import annotations
+
+import atexit
+from collections import Counter
+from collections.abc import Callable, Sequence
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from microgpt.backend import Backend
+from microgpt.errors import DTypeError
+from microgpt.hooks import hookimpl
+from microgpt_opencl import (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    indexing,
+    linalg,
+    losses,
+    movement,
+    optimizing,
+    platforms,
+    pool,
+    recurrent,
+    reduction,
+    rowwise,
+    serving,
+    transfers,
+    unfold,
+)
+from microgpt_opencl.arrays import Array
+from microgpt_opencl.device import Device
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    **activation.KERNELS,
+    **getattr(attention, "KERNELS", {}),
+    **getattr(conv, "KERNELS", {}),
+    **elementwise.KERNELS,
+    **indexing.KERNELS,
+    **linalg.KERNELS,
+    **losses.KERNELS,
+    **movement.KERNELS,
+    **optimizing.KERNELS,
+    **pool.KERNELS,
+    **getattr(recurrent, "KERNELS", {}),
+    **reduction.KERNELS,
+    **rowwise.KERNELS,
+    **unfold.KERNELS,
+}
+
+
+def types_of(double: bool) -> tuple[str, ...]:
+    """The types that a device holds, with or without float64."""
+    wide = ("float64",) if double else ()
+    return ("float32", *wide, "bool", "int8", "int16", "int32", "int64",
+            "uint8", "uint16", "uint32", "uint64")  # fmt: skip
+
+
+class OpenCLBackend(Backend):
+    """Arrays in the memory of OpenCL devices. Several devices may be used side by side.
+
+    Kernels may be called from several threads: each device has one lock.
+    """
+
+    name = "opencl"
+    array_types = (Array,)
+
+    def __init__(self) -> None:
+        self._found = platforms.found()
+        self._open: dict[str, Device] = {}
+        self._lock = RLock()
+        atexit.register(self._close)
+
+    def devices(self) -> Sequence[str]:
+        return tuple(self._found)
+
+    def open(self, wanted: str | None = None) -> Device:
+        """The device that `wanted` means, by default the first, ready for work."""
+        name = next(iter(self._found)) if wanted is None else None
+        name = name or platforms.selected(self._found, str(wanted))
+        with self._lock:
+            if name not in self._open:
+                self._open[name] = Device(name, self._found[name])
+            return self._open[name]
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Types that the default device can compute with."""
+        first = next(iter(self._found.values()))
+        return types_of(bool(getattr(first, "double_fp_config", 0)))
+
+    def asarray(self, data: Any, dtype: np.dtype | None, device: str | None) -> Array:
+        place = self.open(device)
+        values = np.asarray(data, dtype)
+        name = values.dtype.name
+        if name not in types_of(place.double):
+            raise DTypeError(
+                f"device {place.name} ({place.title}) holds {', '.join(types_of(place.double))}; "
+                f"got {name}; convert it with astype, or use another device (`microgpt doctor` "
+                "shows which have float64)"
+            )
+        return transfers.from_numpy(place, values)
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        return transfers.to_numpy(array)
+
+    def dtype(self, array: Any) -> np.dtype:
+        return array.dtype
+
+    def device(self, array: Any) -> str:
+        return array.device.name
+
+    def synchronize(self) -> None:
+        for device in list(self._open.values()):
+            device.finish()
+
+    def served(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for device in list(self._open.values()):
+            with device.lock:
+                counts.update(device.activity)
+        return dict(counts)
+
+    def how(self, op: str) -> str:
+        kernel = KERNELS.get(op)
+        return "" if kernel is None else serving.how(kernel)
+
+    def _close(self) -> None:
+        """Let work in flight end before the interpreter takes its memory away."""
+        for device in list(self._open.values()):
+            device.close()
+
+    def versions(self) -> dict[str, str]:
+        broken = {
+            f"broken driver {number}": text
+            for number, text in enumerate(platforms.broken_drivers(), 1)
+        }
+        return {"pyopencl": platforms.driver().VERSION_TEXT, **broken}
+
+
+_backends: dict[str, OpenCLBackend] = {}
+
+
+@hookimpl
+def microgpt_backend_names() -> list[str]:
+    """The one backend of this plugin."""
+    return ["opencl"]
+
+
+@hookimpl
+def microgpt_backend(name: str) -> Backend | None:
+    """The OpenCL backend, if that is what is asked for."""
+    if name != "opencl":
+        return None
+    platforms.driver()
+    return OpenCLBackend()
+
+
+@hookimpl(trylast=True)
+def microgpt_kernel(backend: str, op: str) -> Callable[..., Any] | None:
+    """Our kernel for `op`; asked last, so that other plugins can replace single kernels."""
+    return KERNELS.get(op) if backend == "opencl" else None

@@ -1,0 +1,255 @@
+"""One OpenCL device: its queue, its memory, its kernels, and what is worth knowing about it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from threading import RLock
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+
+from microgpt.errors import BackendError
+from microgpt_opencl.memory import ALIGNMENT, Memory, Pool
+from microgpt_opencl.programs import Kernel, Programs
+
+_opened: WeakSet[Device] = WeakSet()
+
+
+class Device:
+    """A device in use. All work goes through one queue, in order, under one lock.
+
+    Attributes:
+        name: what people write to select it: platform and device number, ``"0:1"``.
+        cpu: whether it is a processor of the host. Kernels are then written with vectors and
+            loops; on other devices, with one small work-item per element.
+        unified: whether the host sees the device's memory without copying.
+        width: lanes of a vector of float32 that the device likes.
+        activity: how often each kernel was launched, and what else was done, by name.
+        moved: bytes copied from the host (``"to device"``) and back (``"to host"``).
+        lost: why the device cannot be used any more, None as long as it can.
+    """
+
+    def __init__(self, name: str, cl_device: Any, cpu: bool | None = None) -> None:
+        import pyopencl as cl
+
+        self.name = name
+        self.cl_device = cl_device
+        self.title = cl_device.name.strip()
+        self.version = cl_device.version.strip()
+        self.driver = cl_device.driver_version.strip()
+        self.platform = cl_device.platform.version.strip()
+        self.lock = RLock()
+        self.cpu = bool(cl_device.type & cl.device_type.CPU) if cpu is None else cpu
+        self.units = cl_device.max_compute_units
+        self.capacity = cl_device.global_mem_size
+        self.largest = cl_device.max_mem_alloc_size
+        self.local_memory = cl_device.local_mem_size
+        self.max_local = cl_device.max_work_group_size
+        self.double = bool(getattr(cl_device, "double_fp_config", 0))
+        self.width = _width(cl_device) if self.cpu else 1
+        self.activity: Counter[str] = Counter()
+        self.moved: Counter[str] = Counter()
+        self.lost: str | None = None
+        self._forked = False
+        try:
+            self.context = cl.Context([cl_device])
+            self.queue = cl.CommandQueue(self.context)
+        except (cl.Error, RuntimeError) as error:
+            raise BackendError(
+                f"device {name} ({self.title}) cannot be opened: {error}; it may be in use by "
+                "another program, or its driver may need an update"
+            ) from error
+        self.unified = False
+        self.pool = Pool(self)
+        self.programs = Programs(self)
+        self.kernel = self.programs.kernel
+        self.unified = self.cpu and bool(cl_device.host_unified_memory) and self._coherent()
+        self.activity.clear()
+        _opened.add(self)
+
+    def _coherent(self) -> bool:
+        """Whether kernels and the host see what the other wrote without mapping memory."""
+        self.unified = True
+        memory = self.allocate(1024)
+        self.unified = False
+        if memory.host is None:
+            return False
+        values = memory.host.view(np.int32)
+        kernel = self.kernel("coherence.cl", "next_number")
+        for number in (5, 11):
+            values[0] = number
+            self.run(kernel, (1,), (1,), memory.buffer, 0)
+            self.finish()
+            if values[1] != number + 1:
+                return False
+        return True
+
+    # ---- memory --------------------------------------------------------------------------
+
+    def allocate(self, size: int) -> Memory:
+        """New memory from the driver.
+
+        Raises:
+            MemoryError: if there is none.
+        """
+        import pyopencl as cl
+
+        flags = cl.mem_flags
+        try:
+            if self.unified:
+                space = np.empty(size + ALIGNMENT, np.uint8)
+                first = -space.ctypes.data % ALIGNMENT
+                host = space[first : first + size]
+                buffer = cl.Buffer(
+                    self.context, flags.READ_WRITE | flags.USE_HOST_PTR, hostbuf=host
+                )
+                return Memory(buffer, host, size)
+            return Memory(cl.Buffer(self.context, flags.READ_WRITE, size), None, size)
+        except (cl.MemoryError, MemoryError) as error:
+            raise MemoryError(str(error)) from error
+        except cl.Error as error:
+            raise self._failed("allocating memory", error) from error
+
+    # ---- work ----------------------------------------------------------------------------
+
+    def launch(
+        self, kernel: Kernel, groups: tuple[int, ...], local: tuple[int, ...] | None, *args: Any
+    ) -> None:
+        """Run `kernel` on `groups` work-groups of `local` work-items each.
+
+        Without `local` the driver forms the groups, and `groups` counts the work-items. Arrays
+        among the arguments become two: their buffer and the place of their first element.
+        """
+        flat: list[Any] = []
+        for a in args:
+            block = getattr(a, "block", None)
+            if block is not None:
+                flat += (block.buffer, a.start)
+            else:
+                flat.append(a)
+        self.run(kernel, groups, local, *flat)
+
+    def run(
+        self, kernel: Kernel, groups: tuple[int, ...], local: tuple[int, ...] | None, *args: Any
+    ) -> None:
+        """Like `launch`, with buffers and numbers."""
+        import pyopencl as cl
+
+        size = groups
+        if local is not None and local != (1,):
+            size = tuple(g * n for g, n in zip(groups, local, strict=True))
+        with self.lock:
+            if self.lost is not None:
+                raise self._unusable()
+            try:
+                kernel.call(self.queue, size, local, *args)
+            except cl.Error as error:
+                failure = self._failed(f"running the kernel '{kernel.label}'", error)
+                if not isinstance(failure, MemoryError):
+                    raise failure from error
+                # Graphics drivers find room for a buffer when it is used first.
+                self.pool.trim()
+                try:
+                    kernel.call(self.queue, size, local, *args)
+                except cl.Error as again:
+                    raise failure from again
+            self.activity[kernel.label] += 1
+
+    def finish(self) -> None:
+        """Wait until all work is done."""
+        import pyopencl as cl
+
+        with self.lock:
+            if self.lost is not None:
+                raise self._unusable()
+            try:
+                self.queue.finish()
+            except cl.Error as error:
+                raise self._failed("waiting for the device", error) from error
+
+    def write(self, x: Any, values: np.ndarray) -> None:
+        """Copy `values`, row by row, into the memory of `x`."""
+        offset = x.start * values.itemsize
+        self._copy("copying to the device", x.block.buffer, values, dst_offset=offset)
+
+    def read(self, x: Any, values: np.ndarray) -> None:
+        """Copy the memory of `x`, which lies row by row, into `values`."""
+        offset = x.start * values.itemsize
+        self._copy("copying to the host", values, x.block.buffer, src_offset=offset)
+
+    def _copy(self, doing: str, to: Any, source: Any, **offset: Any) -> None:
+        import pyopencl as cl
+
+        with self.lock:
+            if self.lost is not None:
+                raise self._unusable()
+            try:
+                cl.enqueue_copy(self.queue, to, source, is_blocking=True, **offset)
+            except cl.Error as error:
+                raise self._failed(doing, error) from error
+
+    # ---- the end -------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Wait for the work in flight, whatever became of it."""
+        if self.lost is not None:
+            return
+        try:
+            self.queue.finish()
+        except Exception as error:  # the process ends: nobody is left to tell
+            self.lost = str(error)
+
+    def disown(self) -> None:
+        """Called in a forked process, to which the device does not belong."""
+        self.lock = RLock()  # a thread that is not there any more may have held the old one
+        self._forked = True
+        self.lost = "the process was forked"
+
+    def _unusable(self) -> BackendError:
+        if self._forked:
+            return BackendError(
+                f"device {self.name} ({self.title}) was opened before this process was forked, and "
+                "OpenCL does not survive that; start processes with "
+                "multiprocessing.get_context('spawn'), or fork before the first use of the device"
+            )
+        return BackendError(
+            f"device {self.name} ({self.title}) failed before ({self.lost}), and what was on it is "
+            "lost; start the program again, from its last checkpoint if it has one"
+        )
+
+    def _failed(self, doing: str, error: Any) -> Exception:
+        """The error to raise for one of OpenCL's."""
+        import pyopencl as cl
+
+        codes = cl.status_code
+        code = getattr(error, "code", None)
+        if code in (
+            codes.MEM_OBJECT_ALLOCATION_FAILURE, codes.OUT_OF_HOST_MEMORY,
+            codes.INVALID_BUFFER_SIZE,
+        ):  # fmt: skip
+            return self.pool.refused()
+        # -9999: how NVIDIA's driver says that a kernel wrote where it must not
+        if code in (codes.DEVICE_NOT_AVAILABLE, -9999, codes.INVALID_COMMAND_QUEUE):
+            self.lost = f"{doing}: {error}"
+            return self._unusable()
+        return BackendError(
+            f"{doing} failed on device {self.name} ({self.title}): {error}; "
+            "`microgpt doctor` shows whether the driver works"
+        )
+
+
+def _width(cl_device: Any) -> int:
+    """Lanes of float32 that fill the registers, as the device says; 8 where it does not."""
+    told = cl_device.preferred_vector_width_float
+    return told if told in (4, 8, 16) else 8
+
+
+def _after_fork() -> None:
+    for device in list(_opened):
+        device.disown()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_after_fork)

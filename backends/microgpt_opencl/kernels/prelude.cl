@@ -1,0 +1,14 @@
+// What every kernel of this backend starts with.
+#ifdef cl_khr_fp64
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
+#endif
+
+// Marks kernels that compute with vectors: LLVM uses half of the width of AVX-512 unless it is told.
+#if defined(__has_attribute) && defined(__x86_64__)
+#if __has_attribute(min_vector_width)
+#define WIDE __attribute__((min_vector_width(512)))
+#endif
+#endif
+#ifndef WIDE
+#define WIDE
+#endif

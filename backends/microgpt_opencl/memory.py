@@ -1,0 +1,190 @@
+"""Memory of a device, taken once and used again: asking the driver for it is slow.
+
+Blocks go back to the pool when the last array that lies in them is gone. They may be given out
+again at once, because the queue of a device does its work in order: what was handed to it before
+is done before what comes later.
+
+A request gets the smallest idle block that is large enough (best fit), if that is at most half as
+large again. Otherwise the driver is asked, and idle blocks, the largest first, are given back until
+no more than a tenth above the most that was ever in use is held. In the training of a GPT with 11
+million parameters this holds 14 % more than its arrays have bytes, and from the fourth step on asks
+the driver once a step; with exact sizes and no reserve it is a hundred times.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microgpt.errors import OutOfMemoryError
+
+if TYPE_CHECKING:
+    from microgpt_opencl.device import Device
+
+PADDING = 256
+"""Bytes behind the elements of a block, so that a vector may be read and written past the end."""
+
+ALIGNMENT = 128
+STEPS = 32
+"""Capacities between one power of two and the next: at most a 32nd of a block is unused."""
+
+LARGER = 1.5
+"""How many times larger than the right capacity an idle block may be, to do as well."""
+
+RESERVE = 1 << 24
+"""Bytes, beyond the most that was in use, that may lie idle in any case; else a tenth of that."""
+
+
+def capacity(nbytes: int) -> int:
+    """The size of the block that serves a request of `nbytes`."""
+    wanted = nbytes + PADDING
+    if wanted <= 1024:
+        return 1024
+    step = max(1 << (wanted - 1).bit_length() - 1, STEPS) // STEPS
+    return -(-wanted // step) * step
+
+
+class Memory:
+    """A piece of device memory, and the same bytes as the host sees them where it can."""
+
+    __slots__ = ("buffer", "host", "size")
+
+    def __init__(self, buffer: Any, host: np.ndarray | None, size: int) -> None:
+        self.buffer = buffer
+        self.host = host
+        self.size = size
+
+
+class Block:
+    """Memory in use. When the last reference to it goes, the memory returns to its pool."""
+
+    __slots__ = ("buffer", "host", "memory", "returned")
+
+    def __init__(self, memory: Memory, returned: deque[Memory]) -> None:
+        self.memory = memory
+        self.buffer = memory.buffer
+        self.host = memory.host
+        self.returned = returned
+
+    def __del__(self) -> None:
+        # This may run in any thread and in the middle of anything: appending is all it does.
+        self.returned.append(self.memory)
+
+
+class Pool:
+    """The memory that this process holds on one device."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.held = 0
+        """Bytes taken from the device."""
+        self.peak = 0
+        """The most that was held at once."""
+        self.most_used = 0
+        """The most that was in use at once."""
+        self.allocations = 0
+        """How often the device was asked for memory."""
+        self._returned: deque[Memory] = deque()
+        self._idle: list[Memory] = []  # the smallest first
+        self._sizes: list[int] = []  # of those
+        self._idle_bytes = 0
+
+    def take(self, nbytes: int) -> Block:
+        """A block with room for `nbytes`; call it while holding the device's lock.
+
+        Raises:
+            OutOfMemoryError: if the device has no more.
+        """
+        self._sort()
+        size = capacity(nbytes)
+        at = bisect_left(self._sizes, size)
+        if at < len(self._sizes) and self._sizes[at] <= size * LARGER:
+            self._idle_bytes -= self._sizes.pop(at)
+            memory = self._idle.pop(at)
+        else:
+            memory = self._new(size)
+        self.most_used = max(self.most_used, self.held - self._idle_bytes)
+        return Block(memory, self._returned)
+
+    def _sort(self) -> None:
+        """Put what came back among the idle blocks, before others of its size: it may be cached."""
+        returned = self._returned
+        while returned:
+            memory = returned.popleft()
+            at = bisect_left(self._sizes, memory.size)
+            self._sizes.insert(at, memory.size)
+            self._idle.insert(at, memory)
+            self._idle_bytes += memory.size
+
+    @property
+    def idle(self) -> int:
+        """Bytes held that nobody uses at the moment."""
+        with self.device.lock:
+            self._sort()
+            return self._idle_bytes
+
+    @property
+    def used(self) -> int:
+        """Bytes in use."""
+        return self.held - self.idle
+
+    def _new(self, size: int) -> Memory:
+        most = max(self.most_used, self.held - self._idle_bytes + size)
+        self._release(self.held + size - (most + max(most // 10, RESERVE)))
+        if size > self._room():
+            self._release(size - self._room())
+            if size > self._room():
+                raise self.refused(size)
+        try:
+            memory = self.device.allocate(size)
+        except MemoryError:
+            self.trim()
+            try:
+                memory = self.device.allocate(size)
+            except MemoryError as error:
+                raise self.refused(size) from error
+        self.held += size
+        self.peak = max(self.peak, self.held)
+        self.allocations += 1
+        return memory
+
+    def _room(self) -> int:
+        """Bytes that a new block may have."""
+        return min(self.device.largest, self.device.capacity - self.held)
+
+    def refused(self, size: int | None = None) -> OutOfMemoryError:
+        """The error for a request of `size` bytes, or of the driver itself."""
+        device = self.device
+        asked = "memory to work with" if size is None else f"an array of {_mb(size)}"
+        left = max(device.capacity - self.held, 0)
+        return OutOfMemoryError(
+            f"device {device.name} ({device.title}) has no room for {asked}: this process holds "
+            f"{_mb(self.held)} ({_mb(self.used)} in use) of its {_mb(device.capacity)}, so that at "
+            f"most {_mb(left)} are available, and one array may have {_mb(device.largest)}; use "
+            "smaller batches, or drop tensors and graphs that are not needed any more"
+        )
+
+    def trim(self) -> None:
+        """Give all idle memory back to the device."""
+        with self.device.lock:
+            self._sort()
+            self._release(self._idle_bytes)
+
+    def _release(self, nbytes: int) -> None:
+        """Give at least `nbytes` of the idle memory back, as far as there is so much."""
+        if nbytes <= 0 or not self._idle:
+            return
+        self.device.finish()  # work in flight may still use it
+        while nbytes > 0 and self._idle:
+            size = self._sizes.pop()
+            self._idle.pop().buffer.release()
+            self._idle_bytes -= size
+            self.held -= size
+            nbytes -= size
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"

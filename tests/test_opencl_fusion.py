@@ -1,0 +1,160 @@
+"""Expressions that wait: what runs together, what is kept, and that nobody can tell."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+import microgpt as mg
+from microgpt.errors import ShapeError
+from tests.opencl import backend, needed, on, small_items
+
+needed()
+
+
+def style(name: str):
+    return backend().open() if name == "vectors" else small_items()
+
+
+STYLES = ("vectors", "small items")
+RNG = np.random.default_rng(0)
+
+
+def launched(device, run):
+    """How often which kernel was launched meanwhile."""
+    before = dict(device.activity)
+    run()
+    return {k: n - before.get(k, 0) for k, n in device.activity.items() if n != before.get(k, 0)}
+
+
+def test_a_whole_expression_is_one_kernel():
+    device = backend().open()
+    x, y = (on(device, RNG.standard_normal((40, 50)).astype("float32")) for _ in range(2))
+    z = (x * 2.0 + y) / (y * y + 1.0)
+    assert z.block is None
+    work = launched(device, lambda: backend().synchronize() or np.asarray(z))
+    assert [k for k in work if "copy" not in k] == ["multiply+add+multiply+add+divide"]
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_what_runs_together_does_not_change_the_bits(name):
+    device = style(name)
+    a, b = (RNG.standard_normal((33, 70)).astype("float32") for _ in range(2))
+    x, y = on(device, a), on(device, b)
+    together = np.asarray(x * y + x)
+    product = x * y
+    np.asarray(product)  # computed by itself
+    assert np.array_equal(np.asarray(product + x), together)
+    assert np.array_equal(together, a * b + a)  # each step is rounded, as by NumPy
+
+
+def test_what_somebody_still_holds_is_written_in_the_same_sweep():
+    device = backend().open()
+    x = on(device, np.ones((64, 64), "float32"))
+    held = x * 3.0
+    result = held + 1.0
+    work = launched(device, lambda: np.asarray(result))
+    assert held.block is not None, "the product would have to be computed again"
+    assert work.pop("copy to host") == 1 and len(work) == 1
+    assert np.asarray(held).max() == 3.0
+
+
+def test_what_nobody_holds_takes_no_memory():
+    device = backend().open()
+    x = on(device, np.ones((512, 512), "float32"))
+    np.asarray(x * 2.0 + 1.0)
+    gc.collect()
+    used = device.pool.used
+    y = x
+    for _ in range(10):
+        y = y * 1.5
+    z = np.asarray(y)
+    assert z.max() == pytest.approx(1.5**10)
+    assert device.pool.used <= used + y.size * 4 * 1.3
+
+
+def test_endless_chains_are_computed_on_the_way():
+    device = backend().open()
+    x = on(device, np.zeros(100, "float32"))
+    for _ in range(1000):
+        x = x + 1.0
+        assert x.weight <= 40
+    assert np.asarray(x).max() == 1000.0
+
+
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 63, 64, 65, 255, 256, 257, 5000])
+def test_ends_of_rows(name, size):
+    """Rows that are no whole number of vectors, with a row, a column and a number broadcast."""
+    device = style(name)
+    a, row, column = (RNG.standard_normal(s).astype("float32") for s in ((3, size), size, (3, 1)))
+    found = np.asarray(on(device, a) * on(device, row) + on(device, column) * 2.0)
+    np.testing.assert_allclose(found, a * row + column * 2, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("shape", [(5, 6, 7), (80, 90, 2), (100, 3, 40)])
+def test_strides(name, shape):
+    """Transposed, reversed and stepped inputs, together with ordinary ones."""
+    from microgpt_opencl.movement import flip, permute_dims, slice_
+
+    device = style(name)
+    a = RNG.standard_normal(shape).astype("float32")
+    b = RNG.standard_normal(shape[::-1]).astype("float32")
+    x, y = on(device, a), on(device, b)
+    turned = permute_dims(y, axes=(2, 1, 0))
+    assert np.array_equal(np.asarray(x + turned), a + b.T)
+    assert np.array_equal(np.asarray(turned * 2.0), b.T * 2)
+    assert np.array_equal(np.asarray(flip(x, axis=(0, 2)) + turned), a[::-1, :, ::-1] + b.T)
+    key = tuple([(n - 1, -1, -2) for n in shape])
+    assert np.array_equal(np.asarray(slice_(x, key=key) + 1.0), a[::-2, ::-2, ::-2] + 1)
+
+
+def test_results_keep_the_order_of_their_inputs():
+    from microgpt_opencl.movement import permute_dims
+
+    device = backend().open()
+    x = permute_dims(on(device, np.ones((4, 5, 6), "float32")), axes=(2, 0, 1))
+    y = x * 2.0
+    np.asarray(y)
+    assert y.strides == x.strides
+
+
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5, 2)])
+def test_nothing_at_all(name, shape):
+    x = on(style(name), np.zeros(shape, "float32"))
+    assert np.asarray(x * 2.0 + x).shape == shape
+
+
+def test_large_arguments_do_not_disturb_their_neighbours():
+    """PoCL's sine of a vector is wrong everywhere if one element is large."""
+    values = np.linspace(0.001, 1, 32).astype("float32")
+    values[3], values[20], values[21] = 1e10, np.inf, np.nan
+    x = mg.tensor(values, backend="opencl")
+    with np.errstate(invalid="ignore"):
+        for op, true in ((mg.sin, np.sin), (mg.cos, np.cos), (mg.tan, np.tan)):
+            np.testing.assert_allclose(op(x).numpy(), true(values.astype("float64")), rtol=1e-5)
+
+
+def test_more_elements_than_kernels_can_count_are_refused():
+    x = mg.ones((1, 1), backend="opencl")
+    with pytest.raises(ShapeError, match=r"2³¹ - 1 elements; got shape \(65536, 32768\)"):
+        mg.broadcast_to(x, (65536, 32768))
+    column, row = mg.ones((65536, 1), backend="opencl"), mg.ones((1, 32768), backend="opencl")
+    with pytest.raises(ShapeError, match="2³¹ - 1 elements"):
+        column + row
+
+
+def test_nan_and_infinities_go_through():
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 3e38], "float32")
+    t = mg.tensor(x, backend="opencl")
+    with np.errstate(all="ignore"):
+        assert np.array_equal((t * 2 - t).numpy(), x * 2 - x, equal_nan=True)
+        assert np.array_equal(
+            mg.maximum(t, t[::-1]).numpy(), np.maximum(x, x[::-1]), equal_nan=True
+        )
+        assert np.array_equal(mg.relu(t).numpy(), np.maximum(x, 0), equal_nan=True)
+        assert np.array_equal(mg.isfinite(t).numpy(), np.isfinite(x))
