@@ -1,0 +1,295 @@
+// Matrix product for CPUs with vector registers: C = op(A)·op(B) (+ bias row) (+ C).
+//
+// The blocking is the one of GotoBLAS (Goto & van de Geijn, "Anatomy of High-Performance Matrix
+// Multiplication", ACM TOMS 34(3), 2008) with the loops named as in BLIS (Van Zee & van de Geijn,
+// ACM TOMS 41(3), 2015). One work-item is one thread; it computes a block of C of
+// task_rows × task_columns:
+//
+//   for jc in columns, step NC
+//     for pc in k, step KC          pack B[pc:pc+KC, jc:jc+NC] into slivers of NR columns  (L2)
+//       for ic in rows, step MC     pack A[ic:ic+MC, pc:pc+KC] as rows of KC               (L2)
+//         for jr in NC, step NR     one sliver of B stays in L1
+//           for ir in MC, step MR   microkernel: MR×NR of C in registers
+//
+// The microkernel broadcasts single numbers of A against vectors of B. Transposed and strided
+// operands differ only in the packing, which transposes WIDTH×WIDTH blocks inside registers.
+// Everything is in plain vector arithmetic: vload16 and min() are calls that a CPU compiler may
+// not inline, and arrays of vectors may not stay in registers, hence the pointer casts, MIN and
+// the accumulators with names. a*b+c is contracted to a fused multiply-add (FP_CONTRACT is on
+// by default), which is as exact as the specification of matmul asks.
+//
+// REAL     float or double
+// WIDTH    numbers in one vector register: 16, 8 or 4 (float: 16 on AVX-512, 8 on AVX2, 4 on NEON)
+// MR       rows of the register block: 12 where there are 32 vector registers, 6 where there are 16
+// KC       a sliver KC×NR of B (and MR×KC of A) should fit L1
+// MC, NC   the packed blocks take (MC + NC)·KC numbers of local memory, which is L2 here
+
+#pragma OPENCL FP_CONTRACT ON
+
+#ifndef WIDTH
+#define WIDTH 16
+#endif
+#ifndef MR
+#define MR 12
+#endif
+#ifndef KC
+#define KC 384
+#endif
+#ifndef MC
+#define MC 96
+#endif
+#ifndef NC
+#define NC 512
+#endif
+#define NR (2 * WIDTH)
+
+#define BIAS 1
+#define ACCUMULATE 2
+
+#define MIN(x, y) ((x) < (y) ? (x) : (y))
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define VECTOR JOIN(REAL, WIDTH)
+typedef VECTOR vector_at __attribute__((aligned(sizeof(REAL))));  // a vector at any element
+#define GLOBAL_VECTOR(p, i) (((global vector_at *)(p))[i])
+#define LOCAL_VECTOR(p, i) (((local vector_at *)(p))[i])
+
+#define ROWS_2(X) X(0) X(1)
+#define ROWS_4(X) ROWS_2(X) X(2) X(3)
+#define ROWS_6(X) ROWS_4(X) X(4) X(5)
+#define ROWS_8(X) ROWS_6(X) X(6) X(7)
+#define ROWS_12(X) ROWS_8(X) X(8) X(9) X(10) X(11)
+#define ROWS_16(X) ROWS_12(X) X(12) X(13) X(14) X(15)
+
+// ---- Transposition of WIDTH×WIDTH numbers in registers --------------------------------------
+// One stage interleaves vector i with vector i + WIDTH/2 (a perfect shuffle); log2(WIDTH) stages
+// exchange the bits of the row number with those of the column number.
+
+#define SHUFFLE(f, t, i, j, first, second)                  \
+    t##first.even = f##i.lo;                                \
+    t##first.odd = f##j.lo;                                 \
+    t##second.even = f##i.hi;                               \
+    t##second.odd = f##j.hi;
+#if WIDTH == 16
+#define STAGE(f, t)                                                                             \
+    SHUFFLE(f, t, 0, 8, 0, 1) SHUFFLE(f, t, 1, 9, 2, 3) SHUFFLE(f, t, 2, 10, 4, 5)              \
+    SHUFFLE(f, t, 3, 11, 6, 7) SHUFFLE(f, t, 4, 12, 8, 9) SHUFFLE(f, t, 5, 13, 10, 11)          \
+    SHUFFLE(f, t, 6, 14, 12, 13) SHUFFLE(f, t, 7, 15, 14, 15)
+#define STAGES STAGE(x, y) STAGE(y, x) STAGE(x, y) STAGE(y, x)
+#define TRANSPOSED(r) x##r
+#elif WIDTH == 8
+#define STAGE(f, t)                                                                             \
+    SHUFFLE(f, t, 0, 4, 0, 1) SHUFFLE(f, t, 1, 5, 2, 3)                                         \
+    SHUFFLE(f, t, 2, 6, 4, 5) SHUFFLE(f, t, 3, 7, 6, 7)
+#define STAGES STAGE(x, y) STAGE(y, x) STAGE(x, y)
+#define TRANSPOSED(r) y##r
+#elif WIDTH == 4
+#define STAGE(f, t) SHUFFLE(f, t, 0, 2, 0, 1) SHUFFLE(f, t, 1, 3, 2, 3)
+#define STAGES STAGE(x, y) STAGE(y, x)
+#define TRANSPOSED(r) x##r
+#endif
+#define EACH_LANE JOIN(ROWS_, WIDTH)
+
+#define DECLARE_LANE(r) VECTOR x##r, y##r;
+#define LOAD_LANE(r) x##r = GLOBAL_VECTOR(source + MIN(r, lines - 1) * stride, 0);
+#define STORE_LANE(r) LOCAL_VECTOR(target + r * step, 0) = TRANSPOSED(r);
+
+// target[c·step + r] = source[r·stride + c]; lines past the last one repeat it (never used).
+WIDE inline void transpose(
+    global const REAL *source, long stride, int lines, local REAL *target, int step)
+{
+    EACH_LANE(DECLARE_LANE)
+    EACH_LANE(LOAD_LANE)
+    STAGES
+    EACH_LANE(STORE_LANE)
+}
+
+// ---- Packing --------------------------------------------------------------------------------
+// A last block that is not full starts earlier and writes some numbers twice, where there are
+// WIDTH of them at all. Numbers are never invented along k, so inf and nan stay where they are;
+// columns beyond the matrix hold anything, since their products are not stored.
+
+WIDE inline void pack_b(
+    global const REAL *b, long row_stride, long column_stride, int kc, int nc, local REAL *packed)
+{
+    for (int j = 0; j < nc; j += NR, packed += KC * NR) {
+        int columns = MIN(NR, nc - j);
+        global const REAL *source = b + j * column_stride;
+        if (row_stride == 1 && kc >= WIDTH) {
+            for (int p = 0; p < kc; p += WIDTH) {
+                int q = MIN(p, kc - WIDTH);
+                for (int c = 0; c < columns; c += WIDTH)
+                    transpose(source + q + c * column_stride, column_stride, columns - c,
+                              packed + q * NR + c, NR);
+            }
+            continue;
+        }
+        int copied = 0;
+        if (column_stride == 1)
+            for (; copied + WIDTH <= columns; copied += WIDTH)
+                for (int p = 0; p < kc; ++p)
+                    LOCAL_VECTOR(packed + p * NR + copied, 0) =
+                        GLOBAL_VECTOR(source + p * row_stride + copied, 0);
+        if (copied < columns)
+            for (int p = 0; p < kc; ++p)
+                for (int c = copied; c < columns; ++c)
+                    packed[p * NR + c] = source[p * row_stride + c * column_stride];
+    }
+}
+
+WIDE inline void pack_a(
+    global const REAL *a, long row_stride, long column_stride, int mc, int kc, local REAL *packed)
+{
+    if (column_stride == 1 && kc >= WIDTH) {
+        for (int i = 0; i < mc; ++i)
+            for (int p = 0; p < kc; p += WIDTH) {
+                int q = MIN(p, kc - WIDTH);
+                LOCAL_VECTOR(packed + i * KC + q, 0) = GLOBAL_VECTOR(a + i * row_stride + q, 0);
+            }
+    } else if (row_stride == 1 && mc >= WIDTH && kc >= WIDTH) {
+        for (int p = 0; p < kc; p += WIDTH) {
+            int q = MIN(p, kc - WIDTH);
+            for (int i = 0; i < mc; i += WIDTH) {
+                int r = MIN(i, mc - WIDTH);
+                transpose(a + q * column_stride + r, column_stride, WIDTH,
+                          packed + r * KC + q, KC);
+            }
+        }
+    } else {
+        for (int i = 0; i < mc; ++i)
+            for (int p = 0; p < kc; ++p)
+                packed[i * KC + p] = a[i * row_stride + p * column_stride];
+    }
+}
+
+// ---- Microkernel ----------------------------------------------------------------------------
+
+#define DECLARE_SUMS(r) VECTOR sum##r##_0 = 0, sum##r##_1 = 0;
+#define UPDATE_SUMS(r)                              \
+    {                                               \
+        VECTOR x = (VECTOR)(a[r * KC + p]);         \
+        sum##r##_0 = x * b0 + sum##r##_0;           \
+        sum##r##_1 = x * b1 + sum##r##_1;           \
+    }
+#define STORE_SUMS(r)                                                       \
+    {                                                                       \
+        global REAL *row = c + r * c_stride;                                \
+        GLOBAL_VECTOR(row, 0) = sum##r##_0 + start0;                        \
+        GLOBAL_VECTOR(row, 1) = sum##r##_1 + start1;                        \
+    }
+#define ADD_SUMS(r)                                                         \
+    {                                                                       \
+        global REAL *row = c + r * c_stride;                                \
+        GLOBAL_VECTOR(row, 0) += sum##r##_0 + start0;                       \
+        GLOBAL_VECTOR(row, 1) += sum##r##_1 + start1;                       \
+    }
+#define KEEP_SUMS(r)                                                        \
+    ((vector_at *)(tile + r * NR))[0] = sum##r##_0;                         \
+    ((vector_at *)(tile + r * NR))[1] = sum##r##_1;
+
+// c[rows×columns] (+)= a[rows×kc]·b[kc×columns] + bias, where rows ≤ ROWS and columns ≤ NR.
+#define MICROKERNEL(NAME, ROWS, EACH_ROW)                                                       \
+    WIDE inline void NAME(local const REAL *a, local const REAL *b, int kc, global REAL *c,     \
+                          long c_stride, int rows, int columns, global const REAL *bias,        \
+                          int accumulate)                                                       \
+    {                                                                                           \
+        EACH_ROW(DECLARE_SUMS)                                                                  \
+        for (int p = 0; p < kc; ++p) {                                                          \
+            VECTOR b0 = LOCAL_VECTOR(b + p * NR, 0), b1 = LOCAL_VECTOR(b + p * NR, 1);          \
+            EACH_ROW(UPDATE_SUMS)                                                               \
+        }                                                                                       \
+        if (rows == ROWS && columns == NR) {                                                    \
+            VECTOR start0 = 0, start1 = 0;                                                      \
+            if (bias) {                                                                         \
+                start0 = GLOBAL_VECTOR(bias, 0);                                                \
+                start1 = GLOBAL_VECTOR(bias, 1);                                                \
+            }                                                                                   \
+            if (accumulate) {                                                                   \
+                EACH_ROW(ADD_SUMS)                                                              \
+            } else {                                                                            \
+                EACH_ROW(STORE_SUMS)                                                            \
+            }                                                                                   \
+            return;                                                                             \
+        }                                                                                       \
+        REAL tile[ROWS * NR];                                                                   \
+        EACH_ROW(KEEP_SUMS)                                                                     \
+        store_edge(tile, c, c_stride, rows, columns, bias, accumulate);                         \
+    }
+
+WIDE inline void store_edge(
+    const REAL *tile, global REAL *c, long c_stride, int rows, int columns,
+    global const REAL *bias, int accumulate)
+{
+    for (int r = 0; r < rows; ++r)
+        for (int j = 0; j < columns; ++j) {
+            REAL sum = tile[r * NR + j];
+            if (bias)
+                sum += bias[j];
+            if (accumulate)
+                sum += c[r * c_stride + j];
+            c[r * c_stride + j] = sum;
+        }
+}
+
+#define TAIL (MR / 3)  // the rows that are left go through a smaller block, not a padded large one
+MICROKERNEL(multiply_block, MR, JOIN(ROWS_, MR))
+#if MR == 12
+MICROKERNEL(multiply_tail, TAIL, ROWS_4)
+#else
+MICROKERNEL(multiply_tail, TAIL, ROWS_2)
+#endif
+
+// A(i, p) = a[a_start + i·a_strides.s0 + p·a_strides.s1 + batch], B(p, j) and C(i, j) likewise
+// (C's columns must be adjacent: c_strides.s1 is not used); a batch is numbered in two levels,
+// outer·strides.s2 + inner·strides.s3, so that heads inside rows need no copy.
+// Global size: (ceil(n / task_columns), ceil(m / task_rows), batches), local size (1, 1, 1).
+WIDE kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm(
+    global const REAL *a, ulong a_start, long4 a_strides,
+    global const REAL *b, ulong b_start, long4 b_strides,
+    global REAL *c, ulong c_start, long4 c_strides,
+    global const REAL *bias, ulong bias_start,
+    int m, int n, int k, int inner_batches, int flags, int task_rows, int task_columns)
+{
+    local REAL packed_a[MC * KC] __attribute__((aligned(64)));
+    local REAL packed_b[NC * KC] __attribute__((aligned(64)));
+    int first_column = (int)get_group_id(0) * task_columns;
+    int first_row = (int)get_group_id(1) * task_rows;
+    int end_column = MIN(n, first_column + task_columns);
+    int end_row = MIN(m, first_row + task_rows);
+    long outer = get_group_id(2) / inner_batches, inner = get_group_id(2) % inner_batches;
+    a += a_start + outer * a_strides.s2 + inner * a_strides.s3;
+    b += b_start + outer * b_strides.s2 + inner * b_strides.s3;
+    c += c_start + outer * c_strides.s2 + inner * c_strides.s3;
+    bias += bias_start;
+
+    for (int jc = first_column; jc < end_column; jc += NC) {
+        int nc = MIN(NC, end_column - jc);
+        int pc = 0;
+        do {  // once even where k is 0: C then becomes zeros, or the bias
+            int kc = MIN(KC, k - pc);
+            int accumulate = pc > 0 || (flags & ACCUMULATE);
+            int add_bias = pc == 0 && (flags & BIAS);
+            pack_b(b + pc * b_strides.s0 + jc * b_strides.s1, b_strides.s0, b_strides.s1, kc, nc,
+                   packed_b);
+            for (int ic = first_row; ic < end_row; ic += MC) {
+                int mc = MIN(MC, end_row - ic);
+                pack_a(a + ic * a_strides.s0 + pc * a_strides.s1, a_strides.s0, a_strides.s1, mc,
+                       kc, packed_a);
+                for (int jr = 0; jr < nc; jr += NR) {
+                    int columns = MIN(NR, nc - jr), j = jc + jr;
+                    global const REAL *bias_at = add_bias ? bias + j : 0;
+                    int i = 0;
+                    for (; i + 2 * TAIL < mc; i += MR)
+                        multiply_block(packed_a + i * KC, packed_b + jr * KC, kc,
+                                       c + (ic + i) * c_strides.s0 + j, c_strides.s0,
+                                       MIN(MR, mc - i), columns, bias_at, accumulate);
+                    for (; i < mc; i += TAIL)
+                        multiply_tail(packed_a + i * KC, packed_b + jr * KC, kc,
+                                      c + (ic + i) * c_strides.s0 + j, c_strides.s0,
+                                      MIN(TAIL, mc - i), columns, bias_at, accumulate);
+                }
+            }
+            pc += KC;
+        } while (pc < k);
+    }
+}

@@ -1,0 +1,289 @@
+"""Matrix products: our own kernels, or on a processor the BLAS of NumPy on the same memory.
+
+The setting MICROGPT_OPENCL_GEMM says which: ``kernel`` (the default) or ``blas``, which needs a
+device whose memory the host sees (`Device.unified`). On graphics cards the sizes of the tiles are
+measured once per shape class, see `tuning`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from microgpt.errors import BackendError
+from microgpt_opencl import reduction, tuning
+from microgpt_opencl.arrays import Array, empty, host, view
+from microgpt_opencl.elementwise import add, cast, dtype_of, fill
+from microgpt_opencl.fusion import contiguous, realised
+from microgpt_opencl.optext import C_TYPES
+
+WITH_BIAS = 1
+ADDING = 2
+
+long4 = struct.Struct("4q").pack
+_BLAS = {"f": "host BLAS sgemm", "d": "host BLAS dgemm"}
+FEW = 4
+"""Rows up to which packing the other matrix costs more than the product."""
+
+
+def chosen() -> str:
+    """What computes the products on processors: ``kernel`` or ``blas``.
+
+    Raises:
+        BackendError: if MICROGPT_OPENCL_GEMM has another value.
+    """
+    name = os.environ.get("MICROGPT_OPENCL_GEMM", "kernel")
+    if name not in ("kernel", "blas"):
+        raise BackendError(f"MICROGPT_OPENCL_GEMM must be 'kernel' or 'blas'; got {name!r}")
+    return name
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a @ b, with leading dimensions that broadcast, as `numpy.matmul`."""
+    if a.dtype is not b.dtype:
+        dtype = dtype_of(a, b)
+        a, b = cast(a, dtype), cast(b, dtype)
+    if a.ndim > 1 and b.ndim > 1:
+        return product(a, b)
+    row, column = a.ndim == 1, b.ndim == 1
+    a, b = realised(a), realised(b)
+    if row:
+        a = view(a, (1, *a.shape), (0, *a.strides), a.start)
+    if column:
+        b = view(b, (*b.shape, 1), (*b.strides, 0), b.start)
+    y = realised(product(a, b))
+    dropped = [y.ndim - 2] * row + [y.ndim - 1] * column
+    kept = [i for i in range(y.ndim) if i not in dropped]
+    return view(y, tuple([y.shape[i] for i in kept]), tuple([y.strides[i] for i in kept]), y.start)
+
+
+def product(
+    a: Array, b: Array, out: Array | None = None, bias: Array | None = None, adding: bool = False
+) -> Array:
+    """a @ b + bias for a (…, m, k), b (…, k, n) and bias (n,).
+
+    Args:
+        out: where to write; its columns must be adjacent. By default a new array.
+        adding: add to what is in `out` already.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    a, b = realised(a), realised(b)
+    (m, k), (k2, n) = a.shape[-2:], b.shape[-2:]
+    if k != k2:
+        raise ValueError(f"inner dimensions {k} and {k2} differ")
+    lead = a.shape[:-2]
+    if lead != b.shape[:-2]:
+        lead = np.broadcast_shapes(lead, b.shape[:-2])
+        a, b = _spread(a, lead), _spread(b, lead)
+    device = a.device
+    y = empty(device, (*lead, m, n), a.dtype) if out is None else out
+    if not prod(y.shape):
+        return y
+    if k == 0 and bias is None and not adding and out is None:
+        return fill(y, 0)
+    # Matrices in a row, with one factor on the right, are one tall matrix.
+    if lead and _shared(b, lead) and (flat := _tall(a, m)) is not None and y.dense:
+        a, lead, m = flat, (), flat.shape[0]
+        b = view(b, b.shape[-2:], b.strides[-2:], b.start)
+        into = view(y, (m, n), (n, 1), y.start)
+    else:
+        into = y
+    if a.dtype.kind == "f" and device.unified and k and (chosen() == "blas" or m <= FEW):
+        _by_blas(a, b, into, bias, adding)
+    else:
+        _by_kernel(a, b, into, bias, adding, lead, m, n, k)
+    return y
+
+
+def _spread(x: Array, lead: tuple[int, ...]) -> Array:
+    """`x` with its leading dimensions broadcast to `lead`."""
+    have = x.shape[:-2]
+    steps = [0 if n == 1 else s for n, s in zip(have, x.strides[:-2], strict=True)]
+    steps = [0] * (len(lead) - len(have)) + steps
+    return view(x, (*lead, *x.shape[-2:]), (*steps, *x.strides[-2:]), x.start)
+
+
+def _shared(x: Array, lead: tuple[int, ...]) -> bool:
+    return not any(s for s, n in zip(x.strides, lead, strict=False) if n != 1)
+
+
+def _tall(x: Array, m: int) -> Array | None:
+    """(…, m, k) as one matrix (… · m, k), if its rows follow one another evenly."""
+    step, length = x.strides[-2], m
+    for n, s in zip(reversed(x.shape[:-2]), reversed(x.strides[:-2]), strict=True):
+        if n != 1 and s != step * length:
+            return None
+        length *= n
+    return view(x, (length, x.shape[-1]), (step, x.strides[-1]), x.start)
+
+
+# ---- the host's BLAS -------------------------------------------------------------------------
+
+
+def _for_blas(x: Array) -> Array:
+    """`x`, or a copy if it is laid out in a way that a BLAS cannot take."""
+    (m, n), (rows, columns) = x.shape[-2:], x.strides[-2:]
+    fits = (columns == 1 and (rows >= n or m == 1)) or (rows == 1 and (columns >= m or n == 1))
+    return x if fits else contiguous(x)
+
+
+def _by_blas(a: Array, b: Array, y: Array, bias: Array | None, adding: bool) -> None:
+    device = y.device
+    a, b = _for_blas(a), _for_blas(b)
+    row = None if bias is None else realised(bias)
+    with device.lock:
+        device.finish()
+        out = host(y)
+        # Infinities and NaN are results like others; NumPy would warn about some of them.
+        with np.errstate(all="ignore"):
+            if adding:
+                out += np.matmul(host(a), host(b))
+            else:
+                np.matmul(host(a), host(b), out=out)
+            if row is not None:
+                out += host(row)
+        device.activity[_BLAS[a.dtype.char]] += 1
+
+
+# ---- our kernels -----------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _batches(
+    lead: tuple[int, ...], strides: tuple[tuple[int, ...], ...]
+) -> tuple[int, int, tuple[tuple[int, int], ...]] | None:
+    """Leading dimensions as two: their lengths, and for each array its two strides."""
+    merged: list[list[int]] = []
+    for i, n in enumerate(lead):
+        if n == 1:
+            continue
+        here = [n, *[s[i] for s in strides]]
+        if merged and all(p == q * n for p, q in zip(merged[-1][1:], here[1:], strict=True)):
+            merged[-1] = [merged[-1][0] * n, *here[1:]]
+        else:
+            merged.append(here)
+    if len(merged) > 2:
+        return None
+    while len(merged) < 2:
+        merged.insert(0, [1] + [0] * len(strides))
+    (outer, *first), (inner, *second) = merged
+    return outer, inner, tuple(zip(first, second, strict=True))
+
+
+def _by_kernel(
+    a: Array, b: Array, y: Array, bias: Array | None, adding: bool, lead: tuple[int, ...],
+    m: int, n: int, k: int,
+) -> None:  # fmt: skip
+    found = _batches(lead, (a.strides[:-2], b.strides[:-2], y.strides[:-2]))
+    if found is None:
+        a, b = contiguous(a), contiguous(b)
+        found = _batches(lead, (a.strides[:-2], b.strides[:-2], y.strides[:-2]))
+    if found is None:  # only a result in an unusual order of ours could come here
+        raise ValueError(f"a product into strides {y.strides} is not possible")
+    outer, inner, (of_a, of_b, of_y) = found
+    row = y if bias is None else contiguous(bias)
+    flags = WITH_BIAS * (bias is not None) + ADDING * adding
+    device = y.device
+    args = (
+        a, long4(*a.strides[-2:], *of_a), b, long4(*b.strides[-2:], *of_b),
+        y, long4(*y.strides[-2:], *of_y), row, m, n, k, inner, flags,
+    )  # fmt: skip
+    if device.cpu and a.dtype.kind == "f":
+        kernel, tall, wide = _cpu_kernel(device, a.dtype.char, m, n, outer * inner)
+        groups = (_ceil(n, wide), _ceil(m, tall), outer * inner)
+        device.launch(kernel, groups, (1, 1, 1), *args, tall, wide)
+        return
+    tile = tuning.tile(device, C_TYPES[a.dtype.char], m, n, k, outer * inner)
+    kernel = tuning.kernel(device, C_TYPES[a.dtype.char], tile)
+    groups = (_ceil(n, tile.n), _ceil(m, tile.m), outer * inner)
+    device.launch(kernel, groups, (tile.n // tile.work_n, tile.m // tile.work_m, 1), *args)
+
+
+@lru_cache(maxsize=4096)
+def _cpu_kernel(device: Any, char: str, m: int, n: int, batches: int) -> tuple[Any, int, int]:
+    """The kernel, and how many rows and columns one work-item computes."""
+    size = 4 if char == "f" else 8
+    width = max(device.width * 4 // size, 2)
+    rows = 12 if device.width == 16 else 6
+    # The packed blocks, (MC + NC)·KC numbers, must fit into local memory.
+    columns = 512
+    while (96 + columns) * 384 * size > device.local_memory and columns > 2 * width:
+        columns //= 2
+    kernel = device.kernel(
+        "gemm_cpu.cl", "gemm", REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns
+    )
+    parts = _ceil(device.units, max(batches, 1))
+    if parts == 1:
+        return kernel, m, n
+    if m >= n:
+        return kernel, _ceil(_ceil(m, parts), rows) * rows, n
+    return kernel, m, _ceil(_ceil(n, parts), 2 * width) * 2 * width
+
+
+def _ceil(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+# ---- linear ----------------------------------------------------------------------------------
+
+
+def _rows(x: Array) -> Array:
+    """(…, n) as (rows, n)."""
+    x = realised(x)
+    if x.ndim == 2:
+        return x
+    n = x.shape[-1]
+    if x.ndim > 2 and (flat := _tall(x, x.shape[-2])) is not None:
+        return flat
+    x = contiguous(x)
+    return view(x, (prod(x.shape[:-1]), n), (n, 1), x.start)
+
+
+def _transposed(x: Array) -> Array:
+    x = realised(x)
+    return view(x, x.shape[::-1], x.strides[::-1], x.start)
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    rows = _rows(x)
+    y = product(rows, _transposed(weight), bias=None if bias is None else realised(bias))
+    if not x.shape[-1] and bias is not None:  # the product of nothing
+        y = add(fill(y, 0), bias)
+    return y if x.ndim == 2 else _shaped(y, (*x.shape[:-1], weight.shape[0]))
+
+
+def _shaped(y: Array, shape: tuple[int, ...]) -> Array:
+    from microgpt_opencl.movement import reshape
+
+    return reshape(y, shape=shape)
+
+
+def linear_vjp(g: Array, y: Any, x: Array, weight: Array, bias: Any, *, needs: Any) -> tuple:
+    for_x, for_weight, for_bias = needs
+    rows = _rows(g)
+    to_x = to_weight = to_bias = None
+    if for_x:
+        to_x = product(rows, realised(weight))
+        if x.ndim != 2:
+            to_x = _shaped(to_x, x.shape)
+    if for_weight:
+        to_weight = product(_transposed(rows), _rows(x))
+    if for_bias:
+        to_bias = reduction.column_sums(rows)
+    return to_x, to_weight, to_bias
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "matmul": matmul,
+    "linear": linear,
+    "linear_vjp": linear_vjp,
+}

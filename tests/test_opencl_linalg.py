@@ -1,0 +1,197 @@
+"""Matrix products on OpenCL: by our kernels for processors and graphics cards, and by the BLAS."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from microgpt.errors import BackendError
+from tests.opencl import backend, needed, on, small_items
+
+needed()
+
+from microgpt_opencl import linalg, tuning  # noqa: E402
+from microgpt_opencl.movement import flip, permute_dims, slice_  # noqa: E402
+
+RNG = np.random.default_rng(0)
+WAYS = ("kernel", "blas", "small items")
+
+
+@pytest.fixture(params=WAYS)
+def device(request, monkeypatch):
+    """A device, with products computed in one of the ways."""
+    monkeypatch.setenv("MICROGPT_OPENCL_GEMM", "blas" if request.param == "blas" else "kernel")
+    return small_items() if request.param == "small items" else backend().open()
+
+
+def close(found, want, terms):
+    """Within the rounding of a sum of so many terms."""
+    unit = np.finfo(want.dtype).eps
+    assert found.shape == want.shape and found.dtype == want.dtype
+    np.testing.assert_allclose(found, want, atol=unit * (8 + 4 * terms**0.5) * terms, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3, 4), (4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((4,), (4,)), ((2, 3, 4), (4, 5)),
+        ((2, 3, 4), (2, 4, 5)), ((5, 1, 3, 4), (2, 4, 5)), ((2, 2, 2, 3, 4), (2, 1, 2, 4, 2)),
+        ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((2, 0, 3), (2, 3, 0)), ((1, 300), (300, 70)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shapes(device, a, b, dtype):
+    x, y = (RNG.uniform(-1, 1, shape).astype(dtype) for shape in (a, b))
+    close(np.asarray(linalg.matmul(on(device, x), on(device, y))), x @ y, max(a[-1], 1))
+
+
+@pytest.mark.parametrize("m", [63, 64, 65])
+@pytest.mark.parametrize("n", [255, 256, 257])
+@pytest.mark.parametrize("k", [5, 385])
+def test_ends_of_blocks(device, m, n, k):
+    x, y = RNG.uniform(-1, 1, (m, k)).astype("f"), RNG.uniform(-1, 1, (k, n)).astype("f")
+    close(np.asarray(linalg.matmul(on(device, x), on(device, y))), x @ y, k)
+
+
+def test_layouts(device):
+    """Transposed, reversed, stepped, broadcast factors; heads side by side."""
+    x, y = RNG.uniform(-1, 1, (40, 30)).astype("f"), RNG.uniform(-1, 1, (50, 30)).astype("f")
+    a, b = on(device, x), on(device, y)
+    close(np.asarray(linalg.matmul(a, permute_dims(b, axes=(1, 0)))), x @ y.T, 30)
+    close(np.asarray(linalg.matmul(flip(a, axis=1), permute_dims(b, axes=(1, 0)))),
+          x[:, ::-1] @ y.T, 30)  # fmt: skip
+    every_other = slice_(a, key=((0, 40, 3), (1, 30, 2)))
+    half = slice_(b, key=((0, 50, 1), (0, 15, 1)))
+    close(np.asarray(linalg.matmul(every_other, permute_dims(half, axes=(1, 0)))),
+          x[::3, 1::2] @ y[:, :15].T, 15)  # fmt: skip
+    heads = RNG.uniform(-1, 1, (2, 7, 3, 5)).astype("f")  # (batch, length, heads, size)
+    q = permute_dims(on(device, heads), axes=(0, 2, 1, 3))
+    k = permute_dims(on(device, heads), axes=(0, 2, 3, 1))
+    want = heads.transpose(0, 2, 1, 3) @ heads.transpose(0, 2, 3, 1)
+    close(np.asarray(linalg.matmul(q, k)), want, 5)
+
+
+def test_writing_into_and_adding_to_an_array(device):
+    x, y = RNG.uniform(-1, 1, (9, 6)).astype("f"), RNG.uniform(-1, 1, (6, 20)).astype("f")
+    start = RNG.uniform(-1, 1, (9, 20)).astype("f")
+    out = on(device, start)
+    linalg.product(on(device, x), on(device, y), out=out, adding=True)
+    close(np.asarray(out), start + x @ y, 7)
+    linalg.product(on(device, x), on(device, y), out=out)
+    close(np.asarray(out), x @ y, 6)
+
+
+def test_linear_and_its_gradients(device):
+    x, w = RNG.uniform(-1, 1, (4, 5, 33)).astype("f"), RNG.uniform(-1, 1, (20, 33)).astype("f")
+    b, g = RNG.uniform(-1, 1, 20).astype("f"), RNG.uniform(-1, 1, (4, 5, 20)).astype("f")
+    ax, aw, ab, ag = (on(device, v) for v in (x, w, b, g))
+    y = linalg.linear(ax, aw, ab)
+    close(np.asarray(y), x @ w.T + b, 34)
+    of_x, of_w, of_b = linalg.linear_vjp(ag, y, ax, aw, ab, needs=(True, True, True))
+    close(np.asarray(of_x), g @ w, 20)
+    close(np.asarray(of_w), np.einsum("abn,abk->nk", g, x), 20)
+    close(np.asarray(of_b), g.sum((0, 1)), 20)
+    assert linalg.linear_vjp(ag, y, ax, aw, ab, needs=(False, False, False)) == (None, None, None)
+    nothing = on(device, np.zeros((3, 0), "f"))
+    empty = on(device, np.zeros((20, 0), "f"))
+    assert np.array_equal(np.asarray(linalg.linear(nothing, empty, ab)), np.tile(b, (3, 1)))
+
+
+def test_integers(device):
+    x, y = RNG.integers(-9, 9, (5, 6)), RNG.integers(-9, 9, (6, 7))
+    assert np.array_equal(np.asarray(linalg.matmul(on(device, x), on(device, y))), x @ y)
+
+
+def test_infinities_stay_where_they_are(device):
+    x, y = np.ones((20, 40), "f"), np.ones((40, 30), "f")
+    x[3, 7], x[5, 1], y[2, 9] = np.inf, np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        found = np.asarray(linalg.matmul(on(device, x), on(device, y)))
+        np.testing.assert_array_equal(found, x @ y)
+
+
+def test_who_computed_is_counted(monkeypatch):
+    device = backend().open()
+    x = on(device, np.ones((64, 64), "f"))
+    for way, label in (("kernel", "gemm"), ("blas", "host BLAS sgemm")):
+        monkeypatch.setenv("MICROGPT_OPENCL_GEMM", way)
+        before = device.activity[label]
+        linalg.matmul(x, x)
+        assert device.activity[label] == before + 1
+    monkeypatch.setenv("MICROGPT_OPENCL_GEMM", "magic")
+    with pytest.raises(BackendError, match="must be 'kernel' or 'blas'; got 'magic'"):
+        linalg.matmul(x, x)
+
+
+GUARDED = """
+import ctypes, mmap
+from types import SimpleNamespace
+import numpy as np, pyopencl as cl
+from microgpt.plugins import registry
+from microgpt_opencl import linalg
+from microgpt_opencl.arrays import empty, view
+
+device = registry.backend("opencl").open()
+libc = ctypes.CDLL(None)
+libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+
+def guarded(values):
+    # The last element lies in front of a page that must not be touched.
+    room = -(-values.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, room + mmap.PAGESIZE)
+    whole = np.frombuffer(memory, np.uint8)
+    assert libc.mprotect(whole.ctypes.data + room, mmap.PAGESIZE, 0) == 0
+    start = room - values.nbytes
+    whole[start:room] = values.reshape(-1).view(np.uint8)
+    flags = cl.mem_flags.READ_ONLY | cl.mem_flags.USE_HOST_PTR
+    buffer = cl.Buffer(device.context, flags, hostbuf=whole[:room])
+    x = empty(device, values.shape, values.dtype)
+    x.block = SimpleNamespace(buffer=buffer, host=whole[:room], keep=memory)
+    return view(x, x.shape, x.strides, start // values.itemsize)
+
+rng = np.random.default_rng(0)
+for m, k, n in [(1, 1, 1), (5, 3, 7), (17, 33, 15), (64, 63, 65), (13, 400, 31), (100, 17, 257)]:
+    a, b, c = rng.random((m, k), "f"), rng.random((k, n), "f"), rng.random((n, k), "f")
+    y = np.asarray(linalg.product(guarded(a), guarded(b)))
+    assert np.allclose(y, a @ b, rtol=1e-4)
+    x = guarded(c)
+    y = np.asarray(linalg.product(guarded(a), view(x, (k, n), (1, k), x.start)))
+    assert np.allclose(y, a @ c.T, rtol=1e-4)
+print("nothing outside was touched")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages by the C library of Linux")
+def test_nothing_outside_of_the_factors_is_read():
+    if not backend().open().unified:
+        pytest.skip("the device has memory of its own")
+    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True)
+    assert done.stdout.strip() == "nothing outside was touched", done.stderr
+
+
+def test_tiles_are_measured_once_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("MICROGPT_OPENCL_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuning, "CANDIDATES", tuning.CANDIDATES[:1] + tuning.CANDIDATES[7:8])
+    monkeypatch.setattr(tuning, "SMALL", 1)
+    device = small_items()
+    measured = []
+    seconds = tuning._seconds
+    monkeypatch.setattr(
+        tuning, "_seconds", lambda *a: measured.append(a[2]) or seconds(*a)
+    )  # fmt: skip
+    monkeypatch.setattr(device.programs, "tiles", None)
+    best = tuning.tile(device, "float", 60, 60, 60, 1)
+    assert best in tuning.CANDIDATES and len(measured) == 2
+    assert tuning.tile(device, "float", 64, 50, 40, 1) == best and len(measured) == 2  # its class
+    (file,) = tmp_path.glob("tiles-*.json")
+    assert json.loads(file.read_text()) == {"float 64x64x64x1": list(best)}
+    device.programs.tiles = None  # as in another process
+    assert tuning.tile(device, "float", 60, 60, 60, 1) == best and len(measured) == 2
+    file.write_text("{damaged")
+    device.programs.tiles = None
+    tuning.tile(device, "float", 60, 60, 60, 1)
+    assert len(measured) == 4 and json.loads(file.read_text())
