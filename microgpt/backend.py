@@ -74,6 +74,19 @@ class Backend(ABC):
         """Wait until all work handed to the device is done. Backends that never defer return."""
         return None
 
+    def served(self) -> Mapping[str, int]:
+        """How often each kernel of the backend has run so far, by its own name for it.
+
+        Copies between host and device count as kernels, calls of a library too. The profiler
+        (`microgpt.tracing`) compares this before and after an op. Backends whose kernels are plain
+        functions have nothing to tell that the op's name does not.
+        """
+        return {}
+
+    def how(self, op: str) -> str:
+        """What computes `op` here, in a few words: a file, a library, "fused expression"."""
+        return ""
+
     def versions(self) -> dict[str, str]:
         """What `microgpt doctor` prints about the libraries underneath."""
         return {}

@@ -27,6 +27,7 @@ With ``create_graph=True`` the rules' ops are told of one by one, as part of the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -75,11 +76,19 @@ class Profiler:
 
     Kernels that run inside a gradient rule belong to the rule's time and are not counted again.
     Backends that work in the background are waited for after each op, which may slow them down.
+    Where a backend tells which kernels it ran, they are counted for the op at whose end they have
+    been run: an expression that waited until then for somebody who needs it, too.
     """
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], list[Any]] = {}
         self._own: dict[int, float] = {}  # thread → our own time within its running rule
+        self._kernels: dict[tuple[str, str], Counter[str]] = {}
+        self._before = {
+            name: Counter(registry.backend(name).served())
+            for name in registry.backend_names()
+            if registry.maker_of(name) is not None  # those that have run anything
+        }
         self._lock = Lock()
         self.wall_seconds = 0.0
         """Time that the block took as a whole, the profiler's own included."""
@@ -99,6 +108,12 @@ class Profiler:
         seconds = event.seconds + waited - (self._own.pop(thread, 0.0) if back else 0.0)
         moved = size_in_bytes(event.inputs) + size_in_bytes(event.output)
         with self._lock:
+            served = registry.backend(event.backend).served()
+            if served:
+                before = self._before.get(event.backend, Counter())
+                self._before[event.backend] = Counter(served)
+                key = (event.op, event.backend)
+                self._kernels.setdefault(key, Counter()).update(Counter(served) - before)
             row = self._rows.setdefault((event.op, event.backend), [0, 0.0, 0, 0.0, 0])
             row[2 * back] += 1
             row[2 * back + 1] += max(seconds, 0.0)
@@ -109,6 +124,18 @@ class Profiler:
         with self._lock:
             found = [Row(*key, *values) for key, values in self._rows.items()]
         return sorted(found, key=lambda row: row.seconds, reverse=True)
+
+    def kernels(self, op: str | None = None) -> dict[str, int]:
+        """How often each kernel ran for `op`, by default for all ops; the most frequent first.
+
+        Empty for backends that do not tell (`microgpt.backend.Backend.served`).
+        """
+        total: Counter[str] = Counter()
+        with self._lock:
+            for (name, _), found in self._kernels.items():
+                if op in (None, name):
+                    total.update(found)
+        return dict(total.most_common())
 
     @property
     def seconds(self) -> float:
@@ -130,6 +157,8 @@ class Profiler:
                 f"{row.forward_seconds * 1e3:>11.3f}{row.backward_calls:>8}"
                 f"{row.backward_seconds * 1e3:>11.3f}{share:>8.1%}{_readable(row.bytes):>12}"
             )
+            ran = self._kernels.get((row.op, row.backend), {})
+            lines += [f"    {count}× {kernel}" for kernel, count in Counter(ran).most_common()]
         if len(shown) < len(rows):
             rest = total - sum(row.seconds for row in shown)
             lines.append(f"… {len(rows) - len(shown)} more ops, {rest * 1e3:.3f} ms")

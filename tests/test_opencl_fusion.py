@@ -75,6 +75,20 @@ def test_what_nobody_holds_takes_no_memory():
     assert device.pool.used <= used + y.size * 4 * 1.3
 
 
+def test_an_intermediate_result_of_nobody_is_not_written():
+    from microgpt_opencl.elementwise import KERNELS
+    from microgpt_opencl.fusion import _collect
+
+    x = on(backend().open(), np.ones(10, "float32"))
+    result = KERNELS["exp"](x * 2.0)  # not inside of assert, which would hold its parts
+    kept = _collect(result).kept
+    assert kept == (1,)
+    held = x * 2.0
+    result = KERNELS["exp"](held)
+    kept = _collect(result).kept
+    assert kept == (0, 1)
+
+
 def test_endless_chains_are_computed_on_the_way():
     device = backend().open()
     x = on(device, np.zeros(100, "float32"))

@@ -11,7 +11,9 @@ from weakref import WeakSet
 import numpy as np
 
 from microgpt.errors import BackendError
+from microgpt_opencl.arrays import Array
 from microgpt_opencl.memory import ALIGNMENT, Memory, Pool
+from microgpt_opencl.platforms import driver
 from microgpt_opencl.programs import Kernel, Programs
 
 _opened: WeakSet[Device] = WeakSet()
@@ -32,8 +34,7 @@ class Device:
     """
 
     def __init__(self, name: str, cl_device: Any, cpu: bool | None = None) -> None:
-        import pyopencl as cl
-
+        cl = driver()
         self.name = name
         self.cl_device = cl_device
         self.title = cl_device.name.strip()
@@ -94,8 +95,7 @@ class Device:
         Raises:
             MemoryError: if there is none.
         """
-        import pyopencl as cl
-
+        cl = driver()
         flags = cl.mem_flags
         try:
             if self.unified:
@@ -124,9 +124,8 @@ class Device:
         """
         flat: list[Any] = []
         for a in args:
-            block = getattr(a, "block", None)
-            if block is not None:
-                flat += (block.buffer, a.start)
+            if type(a) is Array:
+                flat += (a.block.buffer, a.start)  # pyright: ignore[reportOptionalMemberAccess]
             else:
                 flat.append(a)
         self.run(kernel, groups, local, *flat)
@@ -135,8 +134,7 @@ class Device:
         self, kernel: Kernel, groups: tuple[int, ...], local: tuple[int, ...] | None, *args: Any
     ) -> None:
         """Like `launch`, with buffers and numbers."""
-        import pyopencl as cl
-
+        cl = driver()
         size = groups
         if local is not None and local != (1,):
             size = tuple(g * n for g, n in zip(groups, local, strict=True))
@@ -159,8 +157,7 @@ class Device:
 
     def finish(self) -> None:
         """Wait until all work is done."""
-        import pyopencl as cl
-
+        cl = driver()
         with self.lock:
             if self.lost is not None:
                 raise self._unusable()
@@ -180,8 +177,7 @@ class Device:
         self._copy("copying to the host", values, x.block.buffer, src_offset=offset)
 
     def _copy(self, doing: str, to: Any, source: Any, **offset: Any) -> None:
-        import pyopencl as cl
-
+        cl = driver()
         with self.lock:
             if self.lost is not None:
                 raise self._unusable()
@@ -221,8 +217,7 @@ class Device:
 
     def _failed(self, doing: str, error: Any) -> Exception:
         """The error to raise for one of OpenCL's."""
-        import pyopencl as cl
-
+        cl = driver()
         codes = cl.status_code
         code = getattr(error, "code", None)
         if code in (

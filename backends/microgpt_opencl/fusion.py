@@ -169,6 +169,7 @@ def _collect(root: Array) -> _Work:
         nodes.append(x)
         uses.append(0)
         steps.append(codegen.Step(x.op, x.dtype.char, tuple(found)))  # pyright: ignore[reportArgumentType]
+    a = x = None  # they refer to nodes as well
     # References to a node: the list's, getrefcount's own, one for each use. More are others'.
     others = [i for i in range(len(nodes) - 1) if getrefcount(nodes[i]) > uses[i] + 2]
     return _Work(nodes, leaves, numbers, tuple(steps), (*others, len(nodes) - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ _PIP = (
 )
 
 
+@cache
 def driver() -> Any:
     """The module pyopencl.
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from microgpt.errors import BackendError
+from microgpt_opencl.platforms import driver
 
 if TYPE_CHECKING:
     from microgpt_opencl.device import Device
@@ -72,9 +73,7 @@ def argument_types(source: str, name: str, defines: dict[str, Any]) -> list[Any]
 def _scalar(name: str) -> Any:
     """The NumPy type of a parameter that is no pointer."""
     if name == "long4":
-        from pyopencl.cltypes import long4  # pyright: ignore[reportAttributeAccessIssue]
-
-        return long4
+        return driver().cltypes.long4
     return SCALARS[name]
 
 
@@ -125,19 +124,18 @@ class Programs:
     ) -> Kernel:
         """The kernel `name` of a source, which is built unless that was done before."""
         defines = defines or {}
-        options = " ".join(f"-D {k}={v}" for k, v in sorted(defines.items()))
+        # Without -w PoCL counts the warnings on the user's terminal.
+        options = " ".join(["-w", *[f"-D {k}={v}" for k, v in sorted(defines.items())]])
         with self.device.lock:
             program = self._programs.get((source, options))
             if program is None:
                 program = self._programs[source, options] = self._program(source, options, label)
-            import pyopencl as cl
-
+            cl = driver()
             types = argument_types(source, name, defines)
             return Kernel(cl.Kernel(program, name), types, label)
 
     def _program(self, source: str, options: str, label: str) -> Any:
-        import pyopencl as cl
-
+        cl = driver()
         device = self.device
         full = read("prelude.cl") + source
         path = self._path(full, options)

@@ -44,6 +44,13 @@ def served(op: Op, backend: str) -> str:
     return "-" if op.body is None and op.compute is None else "definition"
 
 
+def ways(backend: Backend) -> list[tuple[str, str]]:
+    """How `backend` computes the ops, where it tells and no other plugin computes them."""
+    own = registry.maker_of(backend.name)
+    served_here = [op for op in TABLE if registry.server_of(backend.name, op) == own]
+    return [(op, how) for op in served_here if (how := backend.how(op))]
+
+
 def overrides(backend: str) -> list[tuple[str, list[Server]]]:
     """Kernels that come from another plugin than the one that brought the backend."""
     found = []
@@ -87,6 +94,11 @@ def show_backends(every_op: bool = False) -> None:
         print("\nOverridden kernels")
         print(table(("backend", "kernel", "computed by", "instead of"), lines))
     if every_op:
+        for name, backend in works.items():
+            told = ways(backend)
+            if told:
+                print(f"\nHow '{name}' computes what")
+                print(fields(told))
         print("\nWho computes what (definition: the op's own, made of other ops)")
         rows = [(op.name, *[served(op, name) for name in works]) for op in TABLE.values()]
         print(table(("op", *works), rows))
@@ -120,6 +132,15 @@ def show_op(name: str) -> None:
                 rows.append((backend, name, "-", use, f"definition, {where(own)}" if own else "-"))
     print(f"{op.name}: {op.doc}\n")
     print(table(("backend", "kernel", "plugin", "", "function"), rows))
+    told = [
+        (name, kernel_name, how)
+        for name, backend in works.items()
+        for kernel_name in kernel_names(op)
+        if (how := backend.how(kernel_name))
+    ]
+    if told:
+        print()
+        print(table(("backend", "kernel", "computed by"), told))
 
 
 def where(kernel: Any) -> str:

@@ -30,9 +30,12 @@ def rows() -> list[tuple[str, str]]:
         if not platforms:
             return [*lines, ("platforms", f"none. {_no_driver()}")]
         names = _names()
-        for platform in platforms:
+        for p, platform in enumerate(platforms):
             lines.append(("platform", f"{platform.name.strip()}, {platform.version.strip()}"))
-            lines += [("device", _device(cl, device, names)) for device in _devices(platform)]
+            lines += [
+                ("device", _device(cl, device, f"{p}:{d}", names))
+                for d, device in enumerate(_devices(platform))
+            ]
     if not names:
         lines.append(
             ("", "the backend 'opencl' is not there, so these devices cannot be used from microgpt")
@@ -64,7 +67,7 @@ def _names() -> list[str]:
         return []
 
 
-def _device(cl: Any, device: Any, names: list[str]) -> str:
+def _device(cl: Any, device: Any, number: str, names: list[str]) -> str:
     kinds = [k for k in ("CPU", "GPU", "ACCELERATOR") if device.type & getattr(cl.device_type, k)]
     double = "cl_khr_fp64" in device.extensions.split() or bool(
         getattr(device, "double_fp_config", 0)
@@ -74,5 +77,5 @@ def _device(cl: Any, device: Any, names: list[str]) -> str:
         f"{device.name.strip()}, {' '.join(kinds)}, {device.max_compute_units} compute units, "
         f"{memory:.1f} GiB, float64: {'yes' if double else 'no, use dtype float32'}"
     )
-    known = [name for name in names if name in text or device.name.strip() in name]
+    known = [name for name in names if name == number or name in text]
     return f'{text}; device = "{known[0]}"' if known else text

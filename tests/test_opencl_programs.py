@@ -1,0 +1,150 @@
+"""Programs of the OpenCL backend on disk: kept, made again when damaged, shared by processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from microgpt_opencl import platforms, programs
+from microgpt_opencl.device import Device
+from microgpt_opencl.transfers import from_numpy
+
+from tests import opencl
+
+pytest.importorskip("pyopencl", reason="pyopencl is not installed")
+opencl.needed()
+
+
+@pytest.fixture
+def device(tmp_path, monkeypatch):
+    """A device that nothing else uses, with a cache folder that is empty."""
+    monkeypatch.setenv("MICROGPT_OPENCL_CACHE", str(tmp_path / "cache"))
+    name, found = next(iter(platforms.found().items()))
+    return Device(name, found)
+
+
+SOURCE = "kernel void twice(global float *x) { x[get_global_id(0)] *= FACTOR; }"
+
+
+def doubled(device, factor=2):
+    """What a kernel makes of [1, 1, 1]."""
+    kernel = device.programs.of_source(SOURCE, "twice", "twice", {"FACTOR": factor})
+    x = from_numpy(device, np.ones(3, np.float32))
+    device.run(kernel, (3,), None, x.block.buffer)
+    return np.asarray(x).tolist()
+
+
+def again(device):
+    return Device(device.name, device.cl_device)
+
+
+def files(device) -> list[Path]:
+    folder = programs.cache_folder()
+    assert folder is not None
+    return sorted(folder.glob("*"))
+
+
+def test_programs_are_kept(device):
+    assert doubled(device) == [2, 2, 2]
+    assert device.programs.built > 0
+    second = again(device)
+    assert doubled(second) == [2, 2, 2]
+    assert (second.programs.built, second.programs.loaded) == (0, device.programs.built)
+    assert {f.suffix for f in files(device)} == {".bin"}
+
+
+def fused(device):
+    return np.asarray((from_numpy(device, np.ones(3, np.float32)) + 1.0) * 3.0).tolist()
+
+
+def test_programs_of_expressions_are_kept_too(device):
+    assert fused(device) == [6, 6, 6]
+    second = again(device)
+    assert fused(second) == [6, 6, 6] and second.programs.built == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data, other: b"",
+        lambda data, other: data[:-1],
+        lambda data, other: data[: len(data) // 2],
+        lambda data, other: data[:200] + bytes([data[200] ^ 1]) + data[201:],
+        lambda data, other: b"something else entirely",
+        lambda data, other: other,
+    ],
+    ids=["empty", "cut", "half", "one bit", "foreign", "another program's"],
+)
+def test_damaged_files_are_made_again(device, damage):
+    doubled(device)
+    doubled(device, factor=3)
+    whole = [f.read_bytes() for f in files(device)]
+    for i, file in enumerate(files(device)):
+        file.write_bytes(damage(whole[i], whole[i - 1]))
+    second = again(device)
+    assert doubled(second) == [2, 2, 2] and doubled(second, factor=3) == [3, 3, 3]
+    assert second.programs.loaded == 0
+    assert doubled(third := again(device)) == [2, 2, 2]
+    assert third.programs.built == 0, "the damaged files were replaced"
+
+
+def test_a_file_that_the_driver_refuses_is_made_again(device):
+    doubled(device)
+    for file in files(device):
+        programs.store(file, b"made by another driver")
+    second = again(device)
+    assert doubled(second) == [2, 2, 2] and second.programs.loaded == 0
+
+
+def test_folders_that_cannot_be_used(device, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MICROGPT_OPENCL_CACHE", str(tmp_path / "file" / "cache"))
+    assert doubled(again(device)) == [2, 2, 2]
+    monkeypatch.setenv("MICROGPT_OPENCL_CACHE", "")
+    assert programs.cache_folder() is None
+    assert doubled(again(device)) == [2, 2, 2]
+
+
+def test_a_folder_to_read_only(device, monkeypatch):
+    doubled(device)
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(programs.tempfile, "mkstemp", refused)
+    second = again(device)
+    assert doubled(second) == [2, 2, 2] and second.programs.built == 0
+    assert doubled(second, factor=5) == [5, 5, 5]
+
+
+def test_a_full_disk_leaves_nothing_behind(device, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = files(device)
+    monkeypatch.setattr(programs.os, "replace", full)
+    assert doubled(device) == [2, 2, 2]
+    assert files(device) == before
+
+
+def test_two_processes_start_at_once(tmp_path):
+    code = (
+        "import microgpt as mg; x = mg.arange(1000, dtype='float32', backend='opencl'); "
+        "print(mg.exp(x * 0.001 + 1)[-1].item() > 7.3)"
+    )
+    environment = os.environ | {"MICROGPT_OPENCL_CACHE": str(tmp_path / "new")}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    assert [p.communicate(timeout=120)[0].strip() for p in both] == [b"True", b"True"]
+    assert list((tmp_path / "new").glob("*.part")) == []
+
+
+def test_files_may_be_joined(device):
+    kernel = device.kernel(("prelude.cl", "coherence.cl"), "next_number")
+    assert kernel is device.kernel(("prelude.cl", "coherence.cl"), "next_number")
