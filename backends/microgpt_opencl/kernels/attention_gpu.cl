@@ -192,7 +192,7 @@ kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void attention_vjp_kv(
   if (flags & MASKED) mask += AT(batch, head, mask);
 
   REAL key[HEAD], value[VHEAD], sum_k[HEAD], sum_v[VHEAD];
-  for (uint d = 0; d < HEAD; d++) key[d] = k[d] * scale;
+  for (uint d = 0; d < HEAD; d++) key[d] = k[d];
   for (uint e = 0; e < VHEAD; e++) value[e] = v[e];
   for (uint d = 0; d < HEAD; d++) sum_k[d] = 0;
   for (uint e = 0; e < VHEAD; e++) sum_v[e] = 0;
@@ -211,7 +211,8 @@ kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1))) void attention_vjp_kv(
     barrier(CLK_LOCAL_MEM_FENCE);
     for (uint i = 0; i < count; i++) {
       REAL s = 0, inner = 0;
-      for (uint d = 0; d < HEAD; d++) s += key[d] * queries[i * HEAD + d];
+      /* Rounded as in forward: with large scores the last digits decide about the weights. */
+      for (uint d = 0; d < HEAD; d++) s += queries[i * HEAD + d] * scale * key[d];
       for (uint e = 0; e < VHEAD; e++) inner += value[e] * slopes[i * VHEAD + e];
       if (hidden(flags, first + i, row, n, m, mask, mask_row, mask_key)) s = -INFINITY;
       const REAL weight = exp(s - log_sums[i]);
