@@ -95,22 +95,22 @@ class _Job:
         """Write the gradients of queries, keys and values."""
         n, m = self.n, self.m
         q, k, v = (_part(x) for x in (self.q, self.k, self.v))
-        g, y = _part(_aligned(g)), _part(_aligned(y))
+        of_g, of_y = _part(_aligned(g)), _part(_aligned(y))
         to_q, to_k, to_v = (_part(x) for x in grads)
         tail = n, m, self.flags, self.scale
         if self.device.cpu:
             (kernel,) = self.kernels.backward
             batch, heads, _ = self.shape
             self.device.launch(
-                kernel, (1, heads, batch), (1, 1, 1), *g, *y, sums, *q, *k, *v, *self.mask,
+                kernel, (1, heads, batch), (1, 1, 1), *of_g, *of_y, sums, *q, *k, *v, *self.mask,
                 *to_q, *to_k, *to_v, *tail,
             )  # fmt: skip
             return
         of_q, of_kv = self.kernels.backward
         means = empty(self.device, self.shape, sums.dtype)
-        self._launch(of_q, n, *g, *y, sums, *q, *k, *v, *self.mask, means, *to_q, *tail)
+        self._launch(of_q, n, *of_g, *of_y, sums, *q, *k, *v, *self.mask, means, *to_q, *tail)
         if m:
-            self._launch(of_kv, m, *g, sums, *q, *k, *v, *self.mask, means, *to_k, *to_v, *tail)
+            self._launch(of_kv, m, *of_g, sums, *q, *k, *v, *self.mask, means, *to_k, *to_v, *tail)
 
     def _launch(self, kernel: Kernel, length: int, *args: Any) -> None:
         batch, heads, _ = self.shape
@@ -181,7 +181,8 @@ def _job(q: Array, k: Array, v: Array, mask: Any, causal: bool, scale: float, le
         mask = _stacked(whole, lead)
     if not q.shape[-1]:  # scores of nothing are 0
         q, k = (fill(x, 0, (*x.shape[:-1], 1)) for x in (q, k))
-    return _Job(*[_stacked(x, lead) for x in (q, k, v)], mask, causal, scale)
+    q, k, v = (_stacked(x, lead) for x in (q, k, v))
+    return _Job(q, k, v, mask, causal, scale)
 
 
 @lru_cache(maxsize=1024)
