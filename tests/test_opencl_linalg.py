@@ -156,11 +156,11 @@ def guarded(values):
 rng = np.random.default_rng(0)
 for m, k, n in [(1, 1, 1), (5, 3, 7), (17, 33, 15), (64, 63, 65), (13, 400, 31), (100, 17, 257)]:
     a, b, c = rng.random((m, k), "f"), rng.random((k, n), "f"), rng.random((n, k), "f")
-    y = np.asarray(linalg.product(guarded(a), guarded(b)))
-    assert np.allclose(y, a @ b, rtol=1e-4)
-    x = guarded(c)
-    y = np.asarray(linalg.product(guarded(a), view(x, (k, n), (1, k), x.start)))
-    assert np.allclose(y, a @ c.T, rtol=1e-4)
+    x, y, z = guarded(a), guarded(b), guarded(c)  # alive until the device is done with them
+    found = np.asarray(linalg.product(x, y))
+    assert np.allclose(found, a @ b, rtol=1e-4)
+    found = np.asarray(linalg.product(x, view(z, (k, n), (1, k), z.start)))
+    assert np.allclose(found, a @ c.T, rtol=1e-4)
 print("nothing outside was touched")
 """
 
