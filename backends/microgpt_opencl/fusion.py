@@ -134,6 +134,8 @@ class _Work(NamedTuple):
 def _collect(root: Array) -> _Work:
     """The expressions to compute together with `root`: all it needs of the same shape."""
     shape = root.shape
+    if all([type(a) is not Array or a.block is not None for a in root.args]):
+        return _single(root)
     nodes: list[Array] = []
     leaves: list[Array] = []
     numbers: list[tuple[str, Any]] = []
@@ -173,6 +175,24 @@ def _collect(root: Array) -> _Work:
     # References to a node: the list's, getrefcount's own, one for each use. More are others'.
     others = [i for i in range(len(nodes) - 1) if getrefcount(nodes[i]) > uses[i] + 2]
     return _Work(nodes, leaves, numbers, tuple(steps), (*others, len(nodes) - 1))
+
+
+def _single(root: Array) -> _Work:
+    """The work for one op of computed arrays, which most are: the same, found with less ado."""
+    leaves: list[Array] = []
+    numbers: list[tuple[str, Any]] = []
+    found: list[tuple[str, int]] = []
+    for a in root.args:
+        if type(a) is not Array:
+            found.append(("s", len(numbers)))
+            numbers.append((codegen.number_type(root, a), a))
+            continue
+        at = next((i for i, x in enumerate(leaves) if x is a), len(leaves))
+        if at == len(leaves):
+            leaves.append(a)
+        found.append(("x", at))
+    step = codegen.Step(root.op, root.dtype.char, tuple(found))  # pyright: ignore[reportArgumentType]
+    return _Work([root], leaves, numbers, (step,), (0,))
 
 
 def _settle(node: Array, at: Array, strides: tuple[int, ...] | None) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ RESERVE = 1 << 24
 """Bytes, beyond the most that was in use, that may lie idle in any case; else a tenth of that."""
 
 
+@lru_cache(maxsize=4096)
 def capacity(nbytes: int) -> int:
     """The size of the block that serves a request of `nbytes`."""
     wanted = nbytes + PADDING
@@ -98,7 +100,8 @@ class Pool:
         Raises:
             OutOfMemoryError: if the device has no more.
         """
-        self._sort()
+        if self._returned:
+            self._sort()
         size = capacity(nbytes)
         at = bisect_left(self._sizes, size)
         if at < len(self._sizes) and self._sizes[at] <= size * LARGER:
@@ -106,7 +109,9 @@ class Pool:
             memory = self._idle.pop(at)
         else:
             memory = self._new(size)
-        self.most_used = max(self.most_used, self.held - self._idle_bytes)
+        used = self.held - self._idle_bytes
+        if used > self.most_used:
+            self.most_used = used
         return Block(memory, self._returned)
 
     def _sort(self) -> None:
