@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 import microgpt as mg
-from benchmarks.measure import by_turns, ratio
+from benchmarks.contest import Program
+from benchmarks.measure import Row, note
 
-Program = Callable[[], object]
+IMAGES = 60_000
 
 
 def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
@@ -19,19 +19,14 @@ def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
         digits = mg.data.mnist()
         return digits.x_train.reshape(-1, *shape), digits.y_train
     except (mg.errors.DataError, mg.errors.MissingExtraError):
-        print("  (MNIST is not there: random numbers of the same shape; the work is the same)")
+        note("MNIST is not there: random numbers of the same shape; the work is the same")
         rng = np.random.default_rng(0)
-        return rng.random((60_000, *shape), dtype=np.float32), rng.integers(0, 10, 60_000)
+        return rng.random((IMAGES, *shape), dtype=np.float32), rng.integers(0, 10, IMAGES)
 
 
-def timed(
-    programs: Mapping[str, Program], steps: int, batch: int, fast: bool
-) -> tuple[float, float | None, str, float]:
-    """Seconds of a step, ours and PyTorch's by turns, their ratio, and those of our epoch."""
-    seconds = by_turns(programs, rounds=5 if fast else 11)
-    ours = seconds["microgpt"] / steps
-    peer = seconds["torch"] / steps if "torch" in seconds else None
-    return ours, peer, "" if peer is None else ratio(peer, ours), ours * 60_000 / batch
+def epoch(seconds: float, batch: int) -> Row:
+    """A column: what a whole epoch takes, from the seconds of a step."""
+    return (f"{seconds * IMAGES / batch:.2f} s",)
 
 
 def microgpt_training(

@@ -5,36 +5,37 @@ from __future__ import annotations
 import numpy as np
 
 import microgpt as mg
-from benchmarks.classifiers import Program, images, microgpt_training, timed, torch_training
-from benchmarks.measure import installed
+from benchmarks.classifiers import epoch, images, microgpt_training, torch_training
+from benchmarks.contest import Program, compared, contenders, head
+from benchmarks.measure import Options, Table
 
 TITLE = "CNN on MNIST: two convolutions (8, 16 filters), each with pool and relu, SGD with momentum"
-HEAD = ("filters", "batch", "microgpt ms/step", "torch ms/step", "ours is", "goal", "epoch")
+BATCH = 64
 
 
-def measure(fast: bool) -> list[tuple[str, ...]]:
-    """Steps of both libraries by turns; the last column is our whole epoch of 60,000 images."""
+def measure(options: Options) -> Table:
+    """Steps of all libraries by turns, and what an epoch of 60,000 images takes."""
     x, y = images(1, 28, 28)
-    there = bool(installed("torch"))
-    rows = []
-    batch, steps = 64, 20 if fast else 40
+    steps = 20 if options.fast else 40
+    table = Table(head(options, f"filters, batch {BATCH}", "step", "epoch"), [])
     for side in (3, 5):
-        programs = {"microgpt": _microgpt(side, x, y, batch, steps)}
-        if there:
-            programs["torch"] = _torch(side, x, y, batch, steps)
-        ours, peer, compared, epoch = timed(programs, steps, batch, fast)
-        rows.append(
-            (
+        programs = contenders(
+            options,
+            lambda side=side: _microgpt(side, x, y, BATCH, steps),
+            {"torch": {"torch": lambda side=side: _torch(side, x, y, BATCH, steps)}},
+        )
+        table.rows.extend(
+            compared(
+                options,
                 f"{side}×{side}",
-                str(batch),
-                f"{ours * 1e3:.2f}",
-                "" if peer is None else f"{peer * 1e3:.2f}",
-                compared,
-                ">= 1x",
-                f"{epoch:.1f} s",
+                programs,
+                rounds=5 if options.fast else 11,
+                steps=steps,
+                goal=">= 1x",
+                more=lambda seconds: epoch(seconds, BATCH),
             )
         )
-    return rows
+    return table
 
 
 def _microgpt(side: int, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> Program:
@@ -47,7 +48,6 @@ def _torch(side: int, x: np.ndarray, y: np.ndarray, batch: int, steps: int) -> P
     import torch
     from torch import nn
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for n, m in ((1, 8), (8, 16)):

@@ -5,35 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.contest import compared, contenders, head
 from benchmarks.gpt_peers import SIZES, Size, microgpt_model, torch_model
-from benchmarks.measure import by_turns, installed, ratio
+from benchmarks.measure import Options, Table
 
 TITLE = "generation with a KV cache, S2 model: one token of prompt, then until the block is full"
-HEAD = ("texts at once", "microgpt tokens/s", "torch tokens/s", "ours is", "goal")
 
 
-def measure(fast: bool) -> list[tuple[str, ...]]:
-    """Whole texts of both libraries by turns, drawn at temperature 1."""
+def measure(options: Options) -> Table:
+    """Whole texts of all libraries by turns, drawn at temperature 1."""
     size = SIZES["S2"]
-    there = bool(installed("torch"))
-    rows = []
+    table = Table(head(options, "texts at once", "position", "tokens/s"), [])
     for texts in (1, 8):
-        programs = {"microgpt": _microgpt(size, texts)}
-        if there:
-            programs["torch"] = _torch(size, texts)
-        seconds = by_turns(programs, rounds=5 if fast else 21)
-        written = texts * (size.context - 1)
-        ours, peer = seconds["microgpt"], seconds.get("torch")
-        rows.append(
-            (
+        programs = contenders(
+            options,
+            lambda texts=texts: _microgpt(size, texts),
+            {"torch": {"torch": lambda texts=texts: _torch(size, texts)}},
+        )
+        table.rows.extend(
+            compared(
+                options,
                 str(texts),
-                f"{written / ours:,.0f}",
-                "" if peer is None else f"{written / peer:,.0f}",
-                "" if peer is None else ratio(peer, ours),
-                ">= 1.5x" if texts == 1 else "",
+                programs,
+                rounds=5 if options.fast else 21,
+                steps=size.context - 1,
+                goal=">= 1.5x" if texts == 1 and options.backend == "numpy" else "",
+                more=lambda seconds, texts=texts: (f"{texts / seconds:,.0f}",),
             )
         )
-    return rows
+    return table
 
 
 def _microgpt(size: Size, texts: int) -> Callable[[], object]:

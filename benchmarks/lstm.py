@@ -8,37 +8,37 @@ from typing import Any
 import numpy as np
 
 import microgpt as mg
-from benchmarks.measure import by_turns, installed, ratio
+from benchmarks.contest import compared, contenders, head
+from benchmarks.measure import Options, Table
 
 TITLE = (
     "Character LSTM: 128 units, 64 steps, batch 32, 65 characters; the state is carried on; Adam"
 )
-HEAD = ("inputs", "microgpt ms/step", "torch ms/step", "ours is", "goal", "characters/s")
 VOCABULARY, UNITS, STEPS, BATCH = 65, 128, 64, 32
 
 
-def measure(fast: bool) -> list[tuple[str, ...]]:
-    """Steps of both libraries by turns, on the same characters."""
-    there = bool(installed("torch"))
+def measure(options: Options) -> Table:
+    """Steps of all libraries by turns, on the same characters."""
     ids = np.random.default_rng(0).integers(0, VOCABULARY, (BATCH, 8 * STEPS + 1))
-    rows = []
+    table = Table(head(options, "inputs", "step", "characters/s"), [])
     for name, width in (("one-hot", None), (f"embedding {UNITS}", UNITS)):
-        programs = {"microgpt": _microgpt(width, ids)}
-        if there:
-            programs["torch"] = _torch(width, ids)
-        seconds = by_turns(programs, rounds=15 if fast else 45, warm_up=3)
-        ours, peer = seconds["microgpt"], seconds.get("torch")
-        rows.append(
-            (
+        programs = contenders(
+            options,
+            lambda width=width: _microgpt(width, ids),
+            {"torch": {"torch": lambda width=width: _torch(width, ids)}},
+        )
+        table.rows.extend(
+            compared(
+                options,
                 name,
-                f"{ours * 1e3:.1f}",
-                "" if peer is None else f"{peer * 1e3:.1f}",
-                "" if peer is None else ratio(peer, ours),
-                ">= 1x",
-                f"{BATCH * STEPS / ours:,.0f}",
+                programs,
+                rounds=15 if options.fast else 45,
+                warm_up=3,
+                goal=">= 1x",
+                more=lambda seconds: (f"{BATCH * STEPS / seconds:,.0f}",),
             )
         )
-    return rows
+    return table
 
 
 def _pieces(ids: np.ndarray) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
@@ -76,7 +76,6 @@ def _torch(width: int | None, ids: np.ndarray) -> Callable[[], object]:
     import torch
     from torch import nn
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     table = nn.Embedding(VOCABULARY, width) if width else None
     lstm = nn.LSTM(width or VOCABULARY, UNITS)  # steps first, its faster layout

@@ -7,38 +7,40 @@ from itertools import pairwise
 import numpy as np
 
 import microgpt as mg
-from benchmarks.classifiers import Program, images, microgpt_training, timed, torch_training
-from benchmarks.measure import installed
+from benchmarks.classifiers import epoch, images, microgpt_training, torch_training
+from benchmarks.contest import Program, compared, contenders, head
+from benchmarks.measure import Options, Table
 
 TITLE = "MLP on MNIST: sigmoid layers, cross-entropy, SGD; batches drawn anew"
-HEAD = ("network", "batch", "microgpt µs/step", "torch µs/step", "ours is", "goal", "epoch")
 NETWORKS = ((784, 16, 16, 10), (784, 100, 10))
+GOALS = {"numpy": {10: ">= 2x", 100: ">= 2x"}, "opencl": {100: ">= 1x"}}
 
 
-def measure(fast: bool) -> list[tuple[str, ...]]:
-    """Steps of both libraries by turns; the last column is our whole epoch of 60,000 images."""
+def measure(options: Options) -> Table:
+    """Steps of all libraries by turns, and what an epoch of 60,000 images takes."""
     x, y = images(784)
-    there = bool(installed("torch"))
-    rows = []
+    steps = 200 if options.fast else 600
+    table = Table(head(options, "network, batch", "step", "epoch"), [])
     for sizes in NETWORKS:
         for batch in (10, 100):
-            steps = 200 if fast else 600
-            programs = {"microgpt": _microgpt(sizes, x, y, batch, steps)}
-            if there:
-                programs["torch"] = _torch(sizes, x, y, batch, steps)
-            ours, peer, compared, epoch = timed(programs, steps, batch, fast)
-            rows.append(
-                (
-                    "-".join(map(str, sizes)),
-                    str(batch),
-                    f"{ours * 1e6:.0f}",
-                    "" if peer is None else f"{peer * 1e6:.0f}",
-                    compared,
-                    ">= 2x",
-                    f"{epoch:.2f} s",
+            work = (sizes, x, y, batch, steps)
+            programs = contenders(
+                options,
+                lambda work=work: _microgpt(*work),
+                {"torch": {"torch": lambda work=work: _torch(*work)}},
+            )
+            table.rows.extend(
+                compared(
+                    options,
+                    f"{'-'.join(map(str, sizes))}, {batch}",
+                    programs,
+                    rounds=5 if options.fast else 11,
+                    steps=steps,
+                    goal=GOALS.get(options.backend, {}).get(batch, ""),
+                    more=lambda seconds, batch=batch: epoch(seconds, batch),
                 )
             )
-    return rows
+    return table
 
 
 def _microgpt(
@@ -53,7 +55,6 @@ def _torch(sizes: tuple[int, ...], x: np.ndarray, y: np.ndarray, batch: int, ste
     import torch
     from torch import nn
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for depth, (n, m) in enumerate(pairwise(sizes)):

@@ -11,41 +11,53 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 import microgpt as mg
-from microgpt import Scalar, config
+from benchmarks.contest import ways
+from benchmarks.measure import Options, Row, Table, note
+from microgpt import Scalar
 from microgpt.models import GPT, GPTConfig
+from microgpt.plugins import registry
 
 TITLE = "names: the same GPT on scalars and on tensors, 4,192 parameters, a name per step"
 HEAD = ("engine", "dtype", "steps", "seconds", "ms/step", "first loss", "last loss", "difference")
 
 STEPS, RATE, BETAS, EPS = 1000, 0.01, (0.85, 0.99), 1e-8
 WIDTH, HEADS, BLOCK = 16, 4, 16
+FIRST = 30
+"""Steps of an untimed run of each backend, in which its kernels are compiled: see `startup`."""
+
 Matrix = list[list[Any]]
+Engine = Callable[[int], list[float]]
+"""From a number of steps to their losses."""
 
 
-def measure(fast: bool) -> list[tuple[str, ...]]:
+def measure(options: Options) -> Table:
     """One run per engine; the last column is the largest difference of a loss from the scalars'."""
-    steps = int(os.environ.get("BENCHMARK_STEPS", 30 if fast else STEPS))
+    steps = int(os.environ.get("BENCHMARK_STEPS", 30 if options.fast else STEPS))
     texts, weights = prepared(names())
-    engines: dict[tuple[str, str], Callable[[], list[float]]] = {
-        ("scalar", "float64"): lambda: on_scalars(texts, weights, steps)
-    }
-    for backend in dict.fromkeys(("numpy", config.get("backend"))):
-        for dtype in ("float64", "float32"):
-            if dtype in [str(d) for d in mg.plugins.registry.backend(backend).dtypes]:
-                engines[backend, dtype] = lambda b=backend, d=dtype: on_tensors(
-                    texts, weights, steps, b, d
-                )
-    rows, exact = [], []
-    for (engine, dtype), train in engines.items():
+    engines: dict[tuple[str, str], Engine] = {}
+    for backend in dict.fromkeys(("numpy", options.backend)):
+        for way, variables in ways(backend).items():
+            for dtype in ("float64", "float32"):
+                if dtype in [str(d) for d in registry.backend(backend).dtypes]:
+                    engines[way, dtype] = partial(
+                        _on_tensors, texts, weights, backend, dtype, variables
+                    )
+    for train in engines.values():
+        train(min(steps, FIRST))
+    scalar: Engine = partial(on_scalars, texts, weights)
+    rows: list[Row] = []
+    exact: list[float] = []
+    for (engine, dtype), train in {("scalar", "float64"): scalar, **engines}.items():
         start = perf_counter()
-        losses = train()
+        losses = train(steps)
         seconds = perf_counter() - start
         exact = exact or losses
         difference = max(abs(a - b) for a, b in zip(losses, exact, strict=True))
@@ -61,7 +73,7 @@ def measure(fast: bool) -> list[tuple[str, ...]]:
                 f"{difference:.1e}",
             )
         )
-    return rows
+    return Table(HEAD, rows)
 
 
 def names() -> tuple[str, ...]:
@@ -69,7 +81,7 @@ def names() -> tuple[str, ...]:
     try:
         return mg.data.names(full=True).documents
     except (mg.errors.DataError, mg.errors.MissingExtraError):
-        print("  (names.txt is not there: the names that come along; the work is the same)")
+        note("names.txt is not there: the names that come along; the work is the same")
         return mg.data.names().documents
 
 
@@ -97,6 +109,18 @@ def rates(steps: int) -> Iterator[tuple[int, float]]:
 
 
 # ---- on tensors ------------------------------------------------------------------------------
+
+
+def _on_tensors(
+    texts: list[list[int]],
+    weights: dict[str, Matrix],
+    backend: str,
+    dtype: str,
+    variables: Mapping[str, str],
+    steps: int,
+) -> list[float]:
+    os.environ.update(variables)
+    return on_tensors(texts, weights, steps, backend, dtype)
 
 
 def on_tensors(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 import microgpt as mg
-from benchmarks.measure import by_turns, installed, ratio
+from benchmarks.measure import Options, Row, Table, by_turns, installed, ratio
 
 TITLE = "chain of 1,000 ops on 3x4 float32 arrays: y·a, +x, tanh, -a in turn"
 HEAD = ("library", "forward µs/op", "both µs/op", "ours is", "goal")
@@ -15,7 +15,7 @@ LENGTH = 1000
 SHAPE = (3, 4)
 
 
-def measure(fast: bool) -> list[tuple[str, str, str, str, str]]:
+def measure(options: Options) -> Table:
     """Forward alone and forward with backward, every library by turns."""
     makers = {
         "torch": _torch,
@@ -26,13 +26,13 @@ def measure(fast: bool) -> list[tuple[str, str, str, str, str]]:
     pairs = {"microgpt": _microgpt(), **{name: makers[name]() for name in peers}}
     forward = {f"{name} forward": pair[0] for name, pair in pairs.items()}
     both = {f"{name} both": pair[1] for name, pair in pairs.items()}
-    rounds = 15 if fast else 101
+    rounds = 15 if options.fast else 101
     seconds = by_turns({"numpy forward": _numpy, **forward, **both}, rounds, warm_up=3)
     scale = 1e6 / LENGTH
     raw = seconds["numpy forward"] * scale
     ours = seconds["microgpt both"]
     own_forward = seconds["microgpt forward"] * scale
-    rows = [
+    rows: list[Row] = [
         ("NumPy alone", f"{raw:.2f}", "", "", ""),
         (
             "microgpt",
@@ -47,7 +47,7 @@ def measure(fast: bool) -> list[tuple[str, str, str, str, str]]:
         goal = ">= 2x" if name == "torch" else ""
         forward_time = seconds[f"{name} forward"] * scale
         rows.append((name, f"{forward_time:.2f}", f"{peer * scale:.2f}", ratio(peer, ours), goal))
-    return rows
+    return Table(HEAD, rows)
 
 
 def _numpy() -> None:
@@ -80,7 +80,6 @@ def _microgpt() -> Pair:
 def _torch() -> Pair:
     import torch
 
-    torch.set_num_threads(1)
     x = torch.ones(SHAPE, requires_grad=True)
     a = torch.full(SHAPE, 1.0001)
 

@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measure import by_turns, installed, ratio
+from benchmarks.measure import Options, Row, Table, by_turns, installed, ratio
 from benchmarks.scalar_programs import gpt_step, moons_step
 from microgpt import Scalar
 
@@ -27,12 +27,12 @@ HEAD = (
 )
 
 
-def measure(fast: bool) -> list[tuple[str, ...]]:
+def measure(options: Options) -> Table:
     """Both programs with both classes, by turns."""
-    rows: list[tuple[str, ...]] = []
+    rows: list[Row] = []
 
     def work() -> None:
-        rows.extend(_rows(fast))
+        rows.extend(_rows(options.fast))
 
     # micrograd walks its graph by recursion: it needs room that the main thread does not have.
     sys.setrecursionlimit(1_000_000)
@@ -40,10 +40,10 @@ def measure(fast: bool) -> list[tuple[str, ...]]:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    return rows
+    return Table(HEAD, rows)
 
 
-def _rows(fast: bool) -> list[tuple[str, ...]]:
+def _rows(fast: bool) -> list[Row]:
     there = bool(installed("micrograd"))
     rows = []
     for name, make in (("moons 2-16-16-1", moons_step), ("GPT step, 9 tokens", gpt_step)):
