@@ -134,7 +134,7 @@ class _Work(NamedTuple):
 def _collect(root: Array) -> _Work:
     """The expressions to compute together with `root`: all it needs of the same shape."""
     shape = root.shape
-    if all([type(a) is not Array or a.block is not None for a in root.args]):
+    if all(type(a) is not Array or a.block is not None for a in root.args):
         return _single(root)
     nodes: list[Array] = []
     leaves: list[Array] = []
