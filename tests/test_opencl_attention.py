@@ -14,6 +14,7 @@ needed()
 from microgpt_numpy import attention as numpy_attention  # noqa: E402
 from microgpt_numpy.cached_attention import cached_attention  # noqa: E402
 from microgpt_opencl import attention  # noqa: E402
+from microgpt_opencl.arrays import view  # noqa: E402
 
 NAME = "scaled_dot_product_attention"
 
@@ -35,10 +36,12 @@ def agree(found: Any, want: Any, dtype: str) -> None:
         np.testing.assert_allclose(values, true, rtol=tolerance, atol=tolerance)
 
 
-def both(device: Any, arrays: list[np.ndarray], g: np.ndarray, **params: Any) -> tuple[Any, Any]:
+def both(
+    device: Any, arrays: list[np.ndarray], g: np.ndarray, place: Any = on, **params: Any
+) -> tuple[Any, Any]:
     """Output and gradients, by OpenCL and by NumPy."""
     results = []
-    for module, put in ((attention, lambda x: on(device, x)), (numpy_attention, lambda x: x)):
+    for module, put in ((attention, lambda x: place(device, x)), (numpy_attention, lambda x: x)):
         inputs = [put(x) for x in arrays]
         y, saved = module.KERNELS[NAME + "_saving"](*inputs, **params)
         grads = module.KERNELS[NAME + "_vjp"](
@@ -48,13 +51,15 @@ def both(device: Any, arrays: list[np.ndarray], g: np.ndarray, **params: Any) ->
     return tuple(results)  # pyright: ignore[reportReturnType]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+# Every pair of sizes and type is a program to compile: few of them, or the first run takes minutes.
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    ("lead", "n", "m", "head", "value"),
+    ("dtype", "lead", "n", "m", "head", "value"),
     [
-        ((2, 3), 64, 64, 8, 8), ((2, 3), 33, 70, 8, 5), ((), 1, 2, 3, 1), ((4,), 65, 65, 1, 1),
-        ((2, 1, 3), 7, 9, 8, 8),
+        ("float32", (2, 3), 64, 64, 8, 8), ("float32", (2, 3), 33, 70, 8, 5),
+        ("float32", (), 1, 2, 3, 1), ("float32", (4,), 65, 65, 1, 1),
+        ("float32", (2, 1, 3), 7, 9, 8, 8), ("float64", (2, 3), 33, 70, 8, 5),
+        ("float64", (2, 1, 3), 7, 9, 8, 5),
     ],
 )  # fmt: skip
 def test_shapes(device, dtype, causal, lead, n, m, head, value):
@@ -75,6 +80,72 @@ def test_masks_and_broadcasting(device, causal):
         mask = rng.random(shape) > 0.4
         mask[..., 0] = True  # everybody sees something
         agree(*both(device, [q, k, v], g, mask=mask, causal=causal, scale=1.0), "float32")
+
+
+def every_other(device: Any, x: np.ndarray) -> Any:
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
+    wide[..., ::2] = x
+    y = on(device, wide)
+    return view(y, x.shape, (*y.strides[:-1], 2), 0)
+
+
+def last_row_first(device: Any, x: np.ndarray) -> Any:
+    y = on(device, x[..., ::-1, :])
+    *lead, row, one = y.strides
+    return view(y, x.shape, (*lead, -row, one), (x.shape[-2] - 1) * row)
+
+
+def heads_inside(device: Any, x: np.ndarray) -> Any:
+    y = on(device, np.concatenate([np.full(3, np.nan, x.dtype), x.swapaxes(-2, -3).ravel()]))
+    _, heads, rows, size = x.shape
+    return view(y, x.shape, (rows * heads * size, size, heads * size, 1), 3)
+
+
+@pytest.mark.parametrize("place", [every_other, last_row_first, heads_inside])
+def test_any_strides(device, place):
+    *arrays, g = drawn(np.random.default_rng(7), "float32", *[(2, 3, 35, 8)] * 4)
+    agree(*both(device, arrays, g, place, mask=None, causal=True, scale=0.4), "float32")
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3, 9, 8), (9, 8), (2, 1, 9, 8)), ((2, 2, 1, 9, 8), (3, 9, 8), (1, 2, 3, 9, 8)),
+        ((2, 1, 2, 2, 9, 8), (9, 8), (2, 9, 8)),
+    ],
+)  # fmt: skip
+def test_leading_dimensions_are_repeated_and_gradients_summed(device, shapes):
+    rng = np.random.default_rng(8)
+    lead = np.broadcast_shapes(*[shape[:-2] for shape in shapes])
+    *arrays, g = drawn(rng, "float32", *shapes, (*lead, 9, 8))
+    for shape in ((9,), (9, 9), (*lead, 1, 9)):
+        mask = rng.random(shape) > 0.4
+        mask[..., 0] = True
+        agree(*both(device, arrays, g, mask=mask, causal=False, scale=0.4), "float32")
+
+
+def test_masks_lie_in_memory_in_any_way(device):
+    rng = np.random.default_rng(9)
+    *arrays, g = drawn(rng, "float32", *[(2, 3, 20, 8)] * 4)
+    wide = rng.random((20, 40)) > 0.4
+    rows = wide[:, :1]  # the same for all keys: hidden ones are NaN
+    for mask in (wide[:, :20].T, wide[:, ::-2], np.broadcast_to(rows, (3, 20, 20)), rows):
+        agree(*both(device, arrays, g, mask=mask, causal=False, scale=0.4), "float32")
+
+
+def test_queries_and_keys_without_numbers(device):
+    """All scores are 0: every query is the mean of the values that it sees."""
+    shapes = ((2, 4, 0), (2, 5, 0), (2, 5, 1), (2, 4, 1))
+    *arrays, g = drawn(np.random.default_rng(10), "float32", *shapes)
+    agree(*both(device, arrays, g, mask=None, causal=True, scale=1.0), "float32")
+
+
+def test_a_block_of_keys_fits_local_memory():
+    room = 48 << 10
+    for size in (2, 128, 700, 2000):
+        keys = attention._keys(room, 8, size)
+        assert keys * (size + 2) * 8 <= room
+        assert keys == attention.KEYS or 2 * keys * (size + 2) * 8 > room
 
 
 def test_a_mask_that_was_changed_is_noticed(device):
@@ -113,10 +184,24 @@ def test_heads_side_by_side(device, masked):
     agree(results[1], results[2], "float32")
 
 
+def test_a_part_of_an_array_side_by_side(device):
+    rng = np.random.default_rng(11)
+    qkv, g = drawn(rng, "float32", (3, 37, 3 * 16), (2, 37, 16))
+    whole = on(device, qkv)
+    x = view(whole, (2, *whole.shape[1:]), whole.strides, whole.strides[0])
+    params = dict(num_heads=2, mask=None, causal=True, scale=0.35)
+    kernels, true = attention.KERNELS, numpy_attention.KERNELS
+    y, saved = kernels["self_attention_saving"](x, **params)
+    (grad,) = kernels["self_attention_vjp"](on(device, g), saved, x, needs=(True,), **params)
+    want, kept = true["self_attention_saving"](qkv[1:], **params)
+    (slope,) = true["self_attention_vjp"](g, kept, qkv[1:], needs=(True,), **params)
+    agree((y, grad), (want, slope), "float32")
+
+
 @pytest.mark.parametrize("new", [1, 3])
 def test_kept_keys_and_values(device, new):
     rng = np.random.default_rng(5)
-    q, kv = drawn(rng, "float32", (2, new, 12), (2, 9, 24))
+    q, kv = drawn(rng, "float32", (2, new, 24), (2, 9, 48))
     found = attention.KERNELS["cached_attention"](
         on(device, q), on(device, kv), num_heads=3, scale=0.5
     )

@@ -29,112 +29,89 @@ CAUSAL, MASKED, SAVING = 1, 2, 4
 BLOCK = 32
 """Work-items of a group on a graphics card; each has a query, or a key."""
 
+KEYS = 16
+"""Keys that such a group has in local memory at a time, where they fit."""
+
 KEPT_MASKS = 8
 LARGEST_KEPT = 1 << 20
 
 _UNSIGNED = (1 << 64) - 1  # kernels take strides as unsigned, and wrap around as C does
 
-
-class Kernels(NamedTuple):
-    """The kernels for one pair of sizes, and how many queries a work-group takes."""
-
-    forward: Kernel
-    backward: tuple[Kernel, ...]
-    rows: int
+Part = tuple[Array, int, int, int]
+"""An array (batch, heads, rows, size) as kernels take it: with the strides of all axes but the
+last, along which numbers are neighbours. What is Array's own shape does not matter."""
 
 
 @lru_cache(maxsize=256)
-def _kernels(device: Any, char: str, head: int, value: int) -> Kernels:
+def _kernels(device: Any, char: str, head: int, value: int, back: bool) -> tuple[Kernel, ...]:
+    """Of one direction only: each takes seconds to compile, and who only generates needs one."""
     sizes = dict(REAL=C_TYPES[char], HEAD=head, VHEAD=value)
-    if not device.cpu:
-        names = ("attention", "attention_vjp_q", "attention_vjp_kv")
-        forward, *backward = [
-            device.kernel("attention_gpu.cl", name, BLOCK=BLOCK, **sizes) for name in names
-        ]
-        return Kernels(forward, tuple(backward), BLOCK)
-    width = device.width if char == "f" else max(device.width // 2, 2)
-    sizes.update(WIDTH=width, TILE=8 if device.width == 16 else 4)
-    tools = "attention_tools.cl"
-    return Kernels(
-        device.kernel((tools, "attention.cl"), "attention", **sizes),
-        (device.kernel((tools, "attention_vjp.cl"), "attention_vjp", **sizes),),
-        2 * width,
+    if device.cpu:
+        sizes.update(WIDTH=_width(device, char), TILE=8 if device.width == 16 else 4)
+        name = "attention_vjp" if back else "attention"
+        return (device.kernel(("attention_tools.cl", f"{name}.cl"), name, **sizes),)
+    sizes.update(
+        BLOCK=BLOCK, KEYS=_keys(device.local_memory, (8 if char == "d" else 4), head + value)
     )
+    names = ("attention_vjp_q", "attention_vjp_kv") if back else ("attention",)
+    return tuple([device.kernel("attention_gpu.cl", name, **sizes) for name in names])
 
 
-class _Job:
-    """Queries (batch, heads, n, d), keys and values alike, with unit stride along the last axis."""
+def _width(device: Any, char: str) -> int:
+    return device.width if char == "f" else max(device.width // 2, 2)
 
-    def __init__(
-        self, q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float
-    ) -> None:
-        self.q, self.k, self.v = (_aligned(x) for x in (q, k, v))
-        self.device, self.shape = q.device, q.shape[:3]
-        self.n, self.m = q.shape[2], k.shape[2]
-        self.kernels = _kernels(q.device, q.dtype.char, q.shape[3], v.shape[3])
-        self.flags = CAUSAL * causal | MASKED * (mask is not None)
-        self.scale = scale
-        if mask is None:
-            self.mask = (None, 0, 0, 0, 0, 0)
-        else:
-            strides = [s & _UNSIGNED for s in mask.strides]
-            self.mask = (mask, *strides)
 
-    def run(self, out: Array, sums: Array | None) -> None:
+def _keys(memory: int, itemsize: int, size: int) -> int:
+    """As many keys with their values, of `size` numbers together, as local memory has room for."""
+    keys = KEYS
+    while keys > 1 and keys * (size + 2) * itemsize > memory:
+        keys //= 2
+    return keys
+
+
+class _Job(NamedTuple):
+    """What forward and backward share."""
+
+    device: Any
+    dtype: np.dtype
+    lengths: tuple[int, int, int, int]
+    """Batch, heads, queries, keys."""
+    sizes: tuple[int, int]
+    """Of a query, of a value."""
+    inputs: tuple[Any, ...]
+    """The parts q, k, v, and the mask with the strides of all its axes."""
+    flags: int
+    scale: float
+
+    def run(self, out: Part, sums: Array | None) -> None:
         """Write the output, and the logarithms of the rows' sums if wanted."""
-        batch, heads, n = self.shape
-        if not prod(out.shape):
-            return
-        flags = self.flags | SAVING * (sums is not None)
-        self._launch(
-            self.kernels.forward, n, *_part(self.q), *_part(self.k), *_part(self.v), *self.mask,
-            *_part(out), *_row(sums), n, self.m, flags, self.scale,
-        )  # fmt: skip
+        _, _, n, m = self.lengths
+        (kernel,) = _kernels(self.device, self.dtype.char, *self.sizes, False)
+        saving = (None, 0) if sums is None else (sums,)
+        flags = self.flags if sums is None else self.flags | SAVING
+        self._launch(kernel, n, *self.inputs, *out, *saving, n, m, flags, self.scale)
 
-    def run_back(self, g: Array, y: Array, sums: Array, grads: list[Array]) -> None:
+    def run_back(self, g: Part, y: Part, sums: Array, to_q: Part, to_k: Part, to_v: Part) -> None:
         """Write the gradients of queries, keys and values."""
-        n, m = self.n, self.m
-        q, k, v = (_part(x) for x in (self.q, self.k, self.v))
-        of_g, of_y = _part(_aligned(g)), _part(_aligned(y))
-        to_q, to_k, to_v = (_part(x) for x in grads)
+        batch, heads, n, m = self.lengths
+        kernels = _kernels(self.device, self.dtype.char, *self.sizes, True)
         tail = n, m, self.flags, self.scale
         if self.device.cpu:
-            (kernel,) = self.kernels.backward
-            batch, heads, _ = self.shape
             self.device.launch(
-                kernel, (1, heads, batch), (1, 1, 1), *of_g, *of_y, sums, *q, *k, *v, *self.mask,
+                kernels[0], (1, heads, batch), (1, 1, 1), *g, *y, sums, *self.inputs,
                 *to_q, *to_k, *to_v, *tail,
             )  # fmt: skip
             return
-        of_q, of_kv = self.kernels.backward
-        means = empty(self.device, self.shape, sums.dtype)
-        self._launch(of_q, n, *of_g, *of_y, sums, *q, *k, *v, *self.mask, means, *to_q, *tail)
+        means = empty(self.device, (batch, heads, n), self.dtype)
+        self._launch(kernels[0], n, *g, *y, sums, *self.inputs, means, *to_q, *tail)
         if m:
-            self._launch(of_kv, m, *of_g, sums, *q, *k, *v, *self.mask, means, *to_k, *to_v, *tail)
+            self._launch(kernels[1], m, *g, sums, *self.inputs, means, *to_k, *to_v, *tail)
 
-    def _launch(self, kernel: Kernel, length: int, *args: Any) -> None:
-        batch, heads, _ = self.shape
-        local = 1 if self.device.cpu else self.kernels.rows
-        groups = -(-length // self.kernels.rows), heads, batch
-        self.device.launch(kernel, groups, (local, 1, 1), *args)
-
-
-def _part(x: Array) -> tuple[Any, ...]:
-    """An array as kernels take it: its strides along batch, heads and rows."""
-    batch, heads, rows, _ = x.strides
-    if min(batch, heads, rows) < 0:
-        return x, batch & _UNSIGNED, heads & _UNSIGNED, rows & _UNSIGNED
-    return x, batch, heads, rows
-
-
-def _row(sums: Array | None) -> tuple[Any, ...]:
-    return (None, 0) if sums is None else (sums,)
-
-
-def _aligned(x: Array) -> Array:
-    """`x` with neighbours along its last axis."""
-    x = realised(x)
-    return x if x.strides[-1] == 1 or x.shape[-1] == 1 else contiguous(x)
+    def _launch(self, kernel: Kernel, rows: int, *args: Any) -> None:
+        device = self.device
+        local, each = (1, 2 * _width(device, self.dtype.char)) if device.cpu else (BLOCK, BLOCK)
+        groups = -(-rows // each), self.lengths[1], self.lengths[0]
+        device.launch(kernel, groups, (local, 1, 1), *args)
 
 
 # ---- masks -----------------------------------------------------------------------------------
@@ -161,28 +138,72 @@ def _uploaded(device: Any, mask: np.ndarray) -> Array:
 # ---- queries, keys and values apart ----------------------------------------------------------
 
 
-def _stacked(x: Array, lead: tuple[int, ...]) -> Array:
-    """x (…, n, d) as (batch, heads, n, d), a view where the memory allows."""
-    x = realised(x)
-    if x.shape[:-2] != lead:
-        x = broadcast_to(x, shape=(*lead, *x.shape[-2:]))
-    if len(lead) == 2:
-        return x
-    if len(lead) < 2:
-        more = 2 - len(lead)
-        return view(x, (1,) * more + x.shape, (0,) * more + x.strides, x.start)
-    return reshape(x, shape=(prod(lead[:-1]), *x.shape[-3:]))
+@lru_cache(maxsize=1024)
+def _steps(
+    shape: tuple[int, ...], strides: tuple[int, ...], lead: tuple[int, ...]
+) -> tuple[int, int, int] | None:
+    """The strides of (batch, heads, rows) in x (…, rows, size) that is repeated to fill `lead`.
+
+    All dimensions of `lead` but the last are one batch. None if memory has no such strides, or
+    numbers along the last axis are no neighbours.
+    """
+    if strides[-1] != 1 and shape[-1] != 1:
+        return None
+    repeated = (0,) * (len(lead) + 2 - len(shape))
+    steps = repeated + tuple(
+        [0 if n == 1 else s for n, s in zip(shape[:-2], strides[:-2], strict=True)]
+    )
+    batch, size = None, 1
+    for n, step in zip(reversed(lead[:-1]), reversed(steps[:-1]), strict=True):
+        if n == 1:
+            continue
+        if batch is None:
+            batch = step
+        elif step != batch * size:
+            return None
+        size *= n
+    heads = steps[-1] if steps else 0
+    return (batch or 0) & _UNSIGNED, heads & _UNSIGNED, strides[-2] & _UNSIGNED
+
+
+def _part(x: Array, lead: tuple[int, ...]) -> Part:
+    """x (…, rows, size) as (batch, heads, rows, size): where it lies if possible, else a copy."""
+    if x.block is None:
+        realised(x)
+    steps = _steps(x.shape, x.strides, lead)
+    if steps is None:
+        x = contiguous(broadcast_to(x, shape=(*lead, *x.shape[-2:])))
+        return _part(x, lead)
+    return x, *steps
+
+
+def _masked(device: Any, mask: Any, whole: tuple[int, ...]) -> tuple[Any, ...]:
+    """A mask as kernels take it, repeated to be of shape `whole`."""
+    if mask is None:
+        return None, 0, 0, 0, 0, 0
+    x = broadcast_to(_uploaded(device, np.asarray(mask, bool)), shape=whole)
+    # Keys need no neighbours: they are repeated where the mask is the same for all of them.
+    steps = _steps((*whole[:-1], 1), x.strides, whole[:-2])
+    if steps is None:
+        x = contiguous(x)
+        steps = _steps((*whole[:-1], 1), x.strides, whole[:-2]) or (0, 0, 0)
+    return x, *steps, x.strides[-1]
 
 
 def _job(q: Array, k: Array, v: Array, mask: Any, causal: bool, scale: float, lead: Any) -> _Job:
     n, m = q.shape[-2], k.shape[-2]
-    if mask is not None:
-        whole = broadcast_to(_uploaded(q.device, np.asarray(mask, bool)), shape=(*lead, n, m))
-        mask = _stacked(whole, lead)
     if not q.shape[-1]:  # scores of nothing are 0
         q, k = (fill(x, 0, (*x.shape[:-1], 1)) for x in (q, k))
-    q, k, v = (_stacked(x, lead) for x in (q, k, v))
-    return _Job(q, k, v, mask, causal, scale)
+    return _Job(
+        q.device,
+        q.dtype,
+        (prod(lead[:-1]), lead[-1] if lead else 1, n, m),
+        (q.shape[-1], v.shape[-1]),
+        (*_part(q, lead), *_part(k, lead), *_part(v, lead),
+         *_masked(q.device, mask, (*lead, n, m))),
+        CAUSAL * causal | MASKED * (mask is not None),
+        scale,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
@@ -210,10 +231,9 @@ def _attend(
         out = view(flat, (*lead, n, size), (strides[0], strides[2], strides[1], strides[3]), 0)
     else:
         out = empty(q.device, (*lead, n, size), q.dtype)
-    stacked = _stacked(out, lead)
-    sums = empty(q.device, stacked.shape[:3], q.dtype) if saving else None
+    sums = empty(q.device, (*lead, n), q.dtype) if saving else None
     if prod(out.shape):
-        _job(q, k, v, mask, causal, scale, lead).run(stacked, sums)
+        _job(q, k, v, mask, causal, scale, lead).run(_part(out, lead), sums)
     return out, sums
 
 
@@ -241,14 +261,19 @@ def scaled_dot_product_attention_vjp(
     if not prod(y.shape):  # nobody looks, or there is nothing to see
         return tuple([fill(x, 0) for x in (q, k, v)])
     job = _job(q, k, v, mask, causal, scale, lead)
-    device, dtype = g.device, g.dtype
-    grads = [empty(device, x.shape, dtype) for x in (job.q, job.k, job.v)]
-    job.run_back(_stacked(g, lead), _stacked(y, lead), sums, grads)
-    found = []
-    for grad, x in zip(grads, (q, k, v), strict=True):
-        whole = (*lead, *x.shape[-2:])
-        found.append(_summed(reshape(grad, shape=whole), x.shape) if x.shape[-1] else fill(x, 0))
-    return tuple(found)
+    # Where there are no numbers in queries and keys, there is one in what stands for them.
+    sizes = (job.sizes[0], job.sizes[0], job.sizes[1])
+    grads = [
+        empty(g.device, (*lead, x.shape[-2], size), g.dtype)
+        for x, size in zip((q, k, v), sizes, strict=True)
+    ]
+    job.run_back(_part(g, lead), _part(y, lead), sums, *[_part(x, lead) for x in grads])
+    return tuple(
+        [
+            _summed(grad, x.shape) if x.shape[-1] else fill(x, 0)
+            for grad, x in zip(grads, (q, k, v), strict=True)
+        ]
+    )
 
 
 def _summed(grad: Array, shape: tuple[int, ...]) -> Array:
@@ -265,27 +290,42 @@ def _summed(grad: Array, shape: tuple[int, ...]) -> Array:
 # ---- side by side ----------------------------------------------------------------------------
 
 
-def _heads(x: Array, parts: int, num_heads: int) -> list[Array]:
-    """Views (batch, heads, length, size) of the parts of x (batch, length, parts · width)."""
-    batch, length, width = x.shape
-    width //= parts
-    size = width // num_heads
-    of_batch, of_row, step = x.strides
-    return [
-        view(
-            x, (batch, num_heads, length, size), (of_batch, size * step, of_row, step),
-            x.start + i * width * step,
-        )
-        for i in range(parts)
-    ]  # fmt: skip
+@lru_cache(maxsize=1024)
+def _offsets(strides: tuple[int, ...], width: int, parts: int, heads: int) -> tuple[Any, ...]:
+    """Where each of the parts starts, and its strides along batch, heads and rows."""
+    of_batch, of_row, _ = strides
+    steps = of_batch & _UNSIGNED, width // parts // heads, of_row & _UNSIGNED
+    return tuple([(i * (width // parts), steps) for i in range(parts)])
+
+
+def _heads(x: Array, parts: int, num_heads: int) -> list[Part]:
+    """The parts of x (batch, length, parts · width), each as (batch, heads, length, size)."""
+    if x.block is None:
+        realised(x)
+    if x.strides[2] != 1 and x.shape[2] != 1:
+        x = contiguous(x)
+    found = []
+    for offset, steps in _offsets(x.strides, x.shape[2], parts, num_heads):
+        part = view(x, x.shape, x.strides, x.start + offset) if offset else x
+        found.append((part, *steps))
+    return found
 
 
 def _side_by_side(
-    qkv: Array, num_heads: int, mask: Any, causal: bool, scale: float
-) -> tuple[Array, _Job]:
-    qkv = _aligned(qkv)
-    q, k, v = _heads(qkv, 3, num_heads)
-    return qkv, _job(q, k, v, mask, causal, scale, q.shape[:2])
+    q: Part, k: Part, v: Part, num_heads: int, width: int, mask: Any, causal: bool, scale: float
+) -> _Job:
+    """The job of parts that `_heads` made; `width` is that of the queries of all heads."""
+    x = q[0]
+    (batch, n), m, size = x.shape[:2], k[0].shape[1], width // num_heads
+    return _Job(
+        x.device,
+        x.dtype,
+        (batch, num_heads, n, m),
+        (size, size),
+        (*q, *k, *v, *_masked(x.device, mask, (batch, num_heads, n, m))),
+        CAUSAL * causal | MASKED * (mask is not None),
+        scale,
+    )
 
 
 def _self_attend(
@@ -295,7 +335,8 @@ def _self_attend(
     y = empty(qkv.device, (batch, length, width // 3), qkv.dtype)
     sums = empty(qkv.device, (batch, num_heads, length), qkv.dtype) if saving else None
     if prod(y.shape):
-        _, job = _side_by_side(qkv, num_heads, mask, causal, scale)
+        q, k, v = _heads(qkv, 3, num_heads)
+        job = _side_by_side(q, k, v, num_heads, width // 3, mask, causal, scale)
         job.run(_heads(y, 1, num_heads)[0], sums)
     return y, sums
 
@@ -320,19 +361,20 @@ def self_attention_vjp(
     y, sums = saved
     grad = empty(qkv.device, qkv.shape, qkv.dtype)
     if prod(grad.shape):
-        _, job = _side_by_side(qkv, num_heads, mask, causal, scale)
-        (rows,), (out,) = _heads(_aligned(g), 1, num_heads), _heads(_aligned(y), 1, num_heads)
-        job.run_back(rows, out, sums, _heads(grad, 3, num_heads))
+        q, k, v = _heads(qkv, 3, num_heads)
+        job = _side_by_side(q, k, v, num_heads, y.shape[2], mask, causal, scale)
+        (rows,), (out,) = _heads(g, 1, num_heads), _heads(y, 1, num_heads)
+        to_q, to_k, to_v = _heads(grad, 3, num_heads)
+        job.run_back(rows, out, sums, to_q, to_k, to_v)
     return (grad,)
 
 
 def cached_attention(q: Array, kv: Array, *, num_heads: int, scale: float) -> Array:
-    q, kv = _aligned(q), _aligned(kv)
     y = empty(q.device, q.shape, q.dtype)
     if prod(y.shape):
         (queries,) = _heads(q, 1, num_heads)
         k, v = _heads(kv, 2, num_heads)
-        job = _job(queries, k, v, None, True, scale, queries.shape[:2])
+        job = _side_by_side(queries, k, v, num_heads, q.shape[2], None, True, scale)
         job.run(_heads(y, 1, num_heads)[0], None)
     return y
 
