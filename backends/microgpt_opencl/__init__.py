@@ -37,8 +37,8 @@ from microgpt_opencl.device import Device
 
 KERNELS: dict[str, Callable[..., Any]] = {
     **activation.KERNELS,
-    **getattr(attention, "KERNELS", {}),
-    **getattr(conv, "KERNELS", {}),
+    **attention.KERNELS,
+    **conv.KERNELS,
     **elementwise.KERNELS,
     **indexing.KERNELS,
     **linalg.KERNELS,
@@ -46,7 +46,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     **movement.KERNELS,
     **optimizing.KERNELS,
     **pool.KERNELS,
-    **getattr(recurrent, "KERNELS", {}),
+    **recurrent.KERNELS,
     **reduction.KERNELS,
     **rowwise.KERNELS,
     **unfold.KERNELS,
@@ -140,9 +140,6 @@ class OpenCLBackend(Backend):
             for number, text in enumerate(platforms.broken_drivers(), 1)
         }
         return {"pyopencl": platforms.driver().VERSION_TEXT, **broken}
-
-
-_backends: dict[str, OpenCLBackend] = {}
 
 
 @hookimpl

@@ -27,7 +27,7 @@ class Leaf(NamedTuple):
     kind: str
 
 
-def number_type(node: Any, value: Any) -> str:
+def number_type(node: Any) -> str:
     """The type, as NumPy abbreviates it, of a number among the arguments of an expression."""
     if node.dtype.kind == "b":  # a comparison computes in the type of what it compares
         for a in node.args:
@@ -36,51 +36,45 @@ def number_type(node: Any, value: Any) -> str:
     return node.dtype.char
 
 
-def source(
-    steps: tuple[Step, ...],
-    leaves: tuple[Leaf, ...],
-    kept: tuple[int, ...],
-    numbers: list[str],
-    ndim: int,
-    width: int,
-    whole: bool,
-    loop: bool,
-) -> str:
+class Spec(NamedTuple):
+    """All that the source depends on, and so the key of the kernel."""
+
+    steps: tuple[Step, ...]
+    leaves: tuple[Leaf, ...]
+    kept: tuple[int, ...]
+    """The steps whose results are written."""
+    numbers: tuple[str, ...]
+    """Types of the numbers."""
+    ndim: int
+    """Axes of the common way through memory."""
+    whole: bool
+    """Whether rows are a whole number of vectors."""
+
+
+def source(spec: Spec, width: int, loop: bool) -> str:
     """The source of a kernel ``fused``.
 
     Args:
-        kept: the steps whose results are written.
-        numbers: types of the numbers.
-        ndim: axes of the common way through memory.
         width: lanes of a vector; 1 for single elements.
-        whole: whether rows are a whole number of vectors.
         loop: whether a work-item goes through many vectors or computes one element.
     """
-    code = _Writer(steps, leaves, kept, numbers, ndim, width)
+    code = _Writer(spec, width)
     head = f"kernel {'WIDE ' if loop else ''}void fused({', '.join(code.parameters(loop))})"
     # Each step is rounded by itself, so that results do not depend on what is computed together.
     lines = ["#pragma OPENCL FP_CONTRACT OFF", *(code.typedefs() if loop else []), head, "{"]
-    lines += code.loop(whole) if loop else code.single()
+    lines += code.loop(spec.whole) if loop else code.single()
     return "\n".join([*lines, "}", ""])
 
 
 class _Writer:
-    def __init__(
-        self,
-        steps: tuple[Step, ...],
-        leaves: tuple[Leaf, ...],
-        kept: tuple[int, ...],
-        numbers: list[str],
-        ndim: int,
-        width: int,
-    ) -> None:
-        self.steps, self.leaves, self.kept, self.numbers = steps, leaves, kept, numbers
+    def __init__(self, spec: Spec, width: int) -> None:
+        self.steps, self.leaves, self.kept, self.numbers, ndim, _ = spec
         self.outer = ndim - 1
         self.width = width
         self.types = {
-            **{f"v{i}": step.dtype for i, step in enumerate(steps)},
-            **{f"x{i}": leaf.dtype for i, leaf in enumerate(leaves)},
-            **{f"s{i}": char for i, char in enumerate(numbers)},
+            **{f"v{i}": step.dtype for i, step in enumerate(self.steps)},
+            **{f"x{i}": leaf.dtype for i, leaf in enumerate(self.leaves)},
+            **{f"s{i}": char for i, char in enumerate(self.numbers)},
         }
 
     def vector(self, char: str) -> str:

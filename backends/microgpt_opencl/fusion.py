@@ -38,22 +38,20 @@ _broadcast_shapes = lru_cache(maxsize=4096)(np.broadcast_shapes)
 
 
 def defer(op: str, dtype: np.dtype, *args: Any) -> Array:
-    """The expression `op` of `args`, arrays that broadcast and numbers, with results of `dtype`."""
-    shape = None
-    first = None
-    weight = 1
-    for a in args:
-        if type(a) is Array:
-            if first is None:
-                first, shape = a, a.shape
-            else:
-                if a.device is not first.device:
-                    same_device(first, a)
-                if a.shape != shape:
-                    shape = _broadcast_shapes(shape, a.shape)
-            weight += a.weight
-    assert first is not None
-    return deferred(op, dtype, args, shape, first.device, weight)  # pyright: ignore[reportArgumentType]
+    """The expression `op` of `args`, with results of `dtype`.
+
+    They are numbers and arrays (one at least), which broadcast.
+    """
+    arrays = [a for a in args if type(a) is Array]
+    first = arrays[0]
+    shape, device, weight = first.shape, first.device, 1 + first.weight
+    for a in arrays[1:]:
+        if a.device is not device:
+            same_device(first, a)
+        if a.shape != shape:
+            shape = _broadcast_shapes(shape, a.shape)
+        weight += a.weight
+    return deferred(op, dtype, args, shape, device, weight)
 
 
 def deferred(
@@ -166,7 +164,7 @@ def _collect(root: Array) -> _Work:
                 found.append(place)
             else:
                 found.append(("s", len(numbers)))
-                numbers.append((codegen.number_type(x, a), a))
+                numbers.append((codegen.number_type(x), a))
         places[id(x)] = ("v", len(nodes))
         nodes.append(x)
         uses.append(0)
@@ -185,7 +183,7 @@ def _single(root: Array) -> _Work:
     for a in root.args:
         if type(a) is not Array:
             found.append(("s", len(numbers)))
-            numbers.append((codegen.number_type(root, a), a))
+            numbers.append((codegen.number_type(root), a))
             continue
         at = next((i for i, x in enumerate(leaves) if x is a), len(leaves))
         if at == len(leaves):
@@ -218,18 +216,15 @@ def _run(work: _Work, in_order: bool) -> None:
         codegen.Leaf(x.dtype.char, kind)
         for x, kind in zip(work.leaves, walk.kinds, strict=True)
     ])  # fmt: skip
-    key = (work.steps, leaves, work.kept, tuple([t for t, _ in work.numbers]), len(walk.shape),
-           _whole(walk, device))  # fmt: skip
-    kernel = device.programs.fused.get(key)
+    types = tuple([char for char, _ in work.numbers])
+    spec = codegen.Spec(
+        work.steps, leaves, work.kept, types, len(walk.shape), _whole(walk, device)
+    )  # fmt: skip
+    kernel = device.programs.fused.get(spec)
     if kernel is None:
-        kernel = device.programs.fused[key] = _build(work, leaves, walk, device)
-    outputs = []
-    for i in work.kept:
-        node = work.nodes[i]
-        outputs.append(empty(device, node.shape, node.dtype))
-    args: list[Any] = []
-    for y in outputs:
-        args.append(y)
+        kernel = device.programs.fused[spec] = _build(spec, device)
+    outputs = [empty(device, shape, work.nodes[i].dtype) for i in work.kept]
+    args: list[Any] = [*outputs]
     for x, strides in zip(work.leaves, walk.strides, strict=True):
         args += (x, *strides)
     args += [value for _, value in work.numbers]
@@ -260,13 +255,9 @@ def _whole(walk: Walk, device: Any) -> bool:
     return not outer or (prod(walk.shape) > SMALL and inner % device.width == 0)
 
 
-def _build(work: _Work, leaves: tuple, walk: Walk, device: Any) -> Kernel:
-    label = "+".join([s.op for s in work.steps if s.op != "identity"]) or "copy"
-    whole = _whole(walk, device)
-    source = codegen.source(
-        work.steps, leaves, work.kept, [t for t, _ in work.numbers], len(walk.shape),
-        device.width, whole, device.cpu,
-    )  # fmt: skip
+def _build(spec: codegen.Spec, device: Any) -> Kernel:
+    label = "+".join([s.op for s in spec.steps if s.op != "identity"]) or "copy"
+    source = codegen.source(spec, device.width, device.cpu)
     return device.programs.of_source(source, "fused", label)
 
 

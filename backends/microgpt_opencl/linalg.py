@@ -21,6 +21,7 @@ from microgpt_opencl import reduction, tuning
 from microgpt_opencl.arrays import Array, empty, host, view
 from microgpt_opencl.elementwise import add, cast, dtype_of, fill
 from microgpt_opencl.fusion import contiguous, realised
+from microgpt_opencl.movement import reshape
 from microgpt_opencl.optext import C_TYPES
 
 WITH_BIAS = 1
@@ -258,13 +259,7 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     y = product(rows, _transposed(weight), bias=None if bias is None else realised(bias))
     if not x.shape[-1] and bias is not None:  # the product of nothing
         y = add(fill(y, 0), bias)
-    return y if x.ndim == 2 else _shaped(y, (*x.shape[:-1], weight.shape[0]))
-
-
-def _shaped(y: Array, shape: tuple[int, ...]) -> Array:
-    from microgpt_opencl.movement import reshape
-
-    return reshape(y, shape=shape)
+    return y if x.ndim == 2 else reshape(y, shape=(*x.shape[:-1], weight.shape[0]))
 
 
 def linear_vjp(g: Array, y: Any, x: Array, weight: Array, bias: Any, *, needs: Any) -> tuple:
@@ -274,7 +269,7 @@ def linear_vjp(g: Array, y: Any, x: Array, weight: Array, bias: Any, *, needs: A
     if for_x:
         to_x = product(rows, realised(weight))
         if x.ndim != 2:
-            to_x = _shaped(to_x, x.shape)
+            to_x = reshape(to_x, shape=x.shape)
     if for_weight:
         to_weight = product(_transposed(rows), _rows(x))
     if for_bias:

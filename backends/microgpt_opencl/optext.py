@@ -174,7 +174,6 @@ TEXTS: dict[str, Text] = {
     "sigmoid": _sigmoid,
     "softplus": _softplus,
     "relu": lambda t, x: _larger(t, x, t.number(0)),
-    "relu_grad": lambda t, g, y: t.choose(f"{y} > {t.number(0)}", g, t.number(0)),
     "maximum": _larger,
     "minimum": _smaller,
     "clip_low": lambda t, x, low: t.choose(f"{x} < {low}", low, x),

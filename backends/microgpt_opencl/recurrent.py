@@ -17,7 +17,7 @@ from microgpt_opencl.device import Device
 from microgpt_opencl.elementwise import astype, fill
 from microgpt_opencl.fusion import contiguous, copied, realised
 from microgpt_opencl.optext import C_TYPES
-from microgpt_opencl.programs import Kernel, read
+from microgpt_opencl.programs import Kernel
 from microgpt_opencl.transfers import from_numpy
 
 ROWS_EACH = 48
@@ -34,14 +34,14 @@ INT = np.dtype(np.int32)
 @lru_cache(maxsize=256)
 def _kernel(device: Device, name: str, char: str) -> Kernel:
     real, width = C_TYPES[char], 1
-    source = read("recurrent.cl")
+    files = "lanes.cl", "recurrent.cl"
     defines: dict[str, Any] = {"REAL": real}
     if device.cpu:
-        source += read("recurrent_cpu.cl")
+        files += ("recurrent_cpu.cl",)
         width = max(device.width * 4 // np.dtype(char).itemsize, 2)
         # AVX-512 has 32 registers for vectors, narrower ones mostly 16.
         defines["ROWS"] = 6 if device.width == 16 else 2
-    return device.programs.of_source(source, name, name, {**defines, "WIDTH": width})
+    return device.kernel(files, name, **defines, WIDTH=width)
 
 
 class _Layer(NamedTuple):

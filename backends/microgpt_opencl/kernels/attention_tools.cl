@@ -24,8 +24,6 @@
 #define KEYS 64
 #endif
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #define VECTOR JOIN(REAL, WIDTH)
 #define LEAST(a, b) ((a) < (b) ? (a) : (b))
 

@@ -47,8 +47,6 @@
 #define ACCUMULATE 2
 
 #define MIN(x, y) ((x) < (y) ? (x) : (y))
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #define VECTOR JOIN(REAL, WIDTH)
 typedef VECTOR vector_at __attribute__((aligned(sizeof(REAL))));  // a vector at any element
 #define GLOBAL_VECTOR(p, i) (((global vector_at *)(p))[i])

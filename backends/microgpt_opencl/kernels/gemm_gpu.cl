@@ -45,8 +45,6 @@
 #define ROW(i) ((i) / RUN_M * (THREADS_M * RUN_M) + y * RUN_M + (i) % RUN_M)
 #define COLUMN(j) ((j) / RUN_N * (THREADS_N * RUN_N) + x * RUN_N + (j) % RUN_N)
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #define REAL2 JOIN(REAL, 2)
 #define REAL4 JOIN(REAL, 4)
 

@@ -18,8 +18,6 @@
 // work-item per element.
 //
 // Macros: REAL (type of the elements), INDEX (int or long), WIDTH, TRUTH (1 for bool, else 0).
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #if TRUTH
 #define PLUS |
 #else

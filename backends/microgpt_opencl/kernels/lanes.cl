@@ -6,8 +6,6 @@
 //
 // EACH runs through an axis in one of two ways: a CPU wants few work-items with loops of their
 // own; with PLAIN, for a GPU, every index of the axis is another work-item.
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #if WIDTH == 1
 typedef REAL LANES;
 typedef REAL LANES_ANYWHERE;

@@ -9,8 +9,6 @@
 // other write words next to each other, which is what GPUs are fast at.
 //
 // Macros: WORD (uchar, ushort, uint, ulong), WIDTH.
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 
 #if WIDTH > 1
 typedef JOIN(WORD, WIDTH) LANES;

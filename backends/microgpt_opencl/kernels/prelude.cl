@@ -12,3 +12,7 @@
 #ifndef WIDE
 #define WIDE
 #endif
+
+// JOIN(float, 16) is float16, also where float and 16 are names of macros.
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)

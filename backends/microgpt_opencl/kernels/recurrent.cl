@@ -1,4 +1,5 @@
-// Recurrent layers: what happens at each time step. For CPUs `recurrent_cpu.cl` follows.
+// Recurrent layers: what happens at each time step. `lanes.cl` comes before it; for CPUs
+// `recurrent_cpu.cl` follows.
 //
 // With WIDTH 1, for graphics cards, the kernels here compute the gates, one work-item per state;
 // the products are those of `linalg`, one per step.
@@ -11,27 +12,6 @@
 // WIDTH  numbers in a vector
 
 #define MIN(x, y) ((x) < (y) ? (x) : (y))
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-#if WIDTH == 1
-typedef REAL LANES;
-typedef REAL LANES_ANYWHERE;
-#else
-typedef JOIN(REAL, WIDTH) LANES;
-typedef LANES LANES_ANYWHERE __attribute__((aligned(sizeof(REAL))));
-#endif
-// vload and vstore are calls for some drivers.
-#define LOAD(p) (*(const global LANES_ANYWHERE *)(p))
-
-// LLVM prefers 256-bit vectors on some processors that have 512-bit ones: that halves the speed.
-#ifdef __has_attribute
-#if __has_attribute(min_vector_width)
-#define WIDE __attribute__((min_vector_width(512)))
-#endif
-#endif
-#ifndef WIDE
-#define WIDE
-#endif
 
 // The first `count` numbers of a vector, if it has more than that.
 WIDE inline void put(global REAL *to, LANES value, int count)

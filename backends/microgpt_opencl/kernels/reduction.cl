@@ -23,8 +23,6 @@
 #define SQUARES 4  // Σ (x - c)²
 #define EXPS 5     // Σ exp(x - c)
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #define ID ((ACC)(START))
 
 #if OP == PROD

@@ -17,8 +17,6 @@
 //
 // Macros: REAL (float, double), WIDTH (1, 4, 8, 16). Comes before the file with the kernels.
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
 #define IS_float 1
 #define INLINE static inline __attribute__((always_inline))
 
