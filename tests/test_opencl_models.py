@@ -71,6 +71,15 @@ def seq2seq() -> Callable[[], float]:
     return trained(model, lambda: model.loss(mg.tensor(source), mg.tensor(target)))
 
 
+def skip_gram() -> Callable[[], float]:
+    rng = np.random.default_rng(0)
+    centre, context, negatives = (rng.integers(0, 19, shape) for shape in (8, 8, (8, 3)))
+    model = mg.models.SkipGram(19, 10, generator=mg.generator(0))
+    return trained(
+        model, lambda: model(mg.tensor(centre), mg.tensor(context), mg.tensor(negatives))
+    )
+
+
 def trained(model: Any, loss_of: Callable[[], Any]) -> Callable[[], float]:
     """A training step, with the model as an attribute."""
     # Adam would divide gradients that are 0 but for rounding by their own size.
@@ -96,6 +105,7 @@ MODELS: dict[str, Callable[[], Callable[[], float]]] = {
     "LSTMClassifier": lstm_classifier,
     "GPT": gpt,
     "Seq2Seq": seq2seq,
+    "SkipGram": skip_gram,
 }
 
 

@@ -60,6 +60,13 @@ def types_of(double: bool) -> tuple[str, ...]:
             "uint8", "uint16", "uint32", "uint64")  # fmt: skip
 
 
+def _elsewhere(dtype: str) -> str:
+    """What else there is to do for somebody who wants `dtype`."""
+    if dtype != "float64":
+        return ""
+    return ", or use another device (`microgpt doctor` shows which have float64)"
+
+
 class OpenCLBackend(Backend):
     """Arrays in the memory of OpenCL devices. Several devices may be used side by side.
 
@@ -100,8 +107,7 @@ class OpenCLBackend(Backend):
         if name not in types_of(place.double):
             raise DTypeError(
                 f"device {place.name} ({place.title}) holds {', '.join(types_of(place.double))}; "
-                f"got {name}; convert it with astype, or use another device (`microgpt doctor` "
-                "shows which have float64)"
+                f"got {name}; convert it with astype{_elsewhere(name)}"
             )
         return transfers.from_numpy(place, values)
 

@@ -13,7 +13,7 @@ from microgpt_opencl.arrays import Array, empty
 from microgpt_opencl.elementwise import cast, fill
 from microgpt_opencl.fusion import SHARE, contiguous
 from microgpt_opencl.optext import C_TYPES
-from microgpt_opencl.programs import Kernel, read
+from microgpt_opencl.programs import Kernel
 
 # ---- what all kernels on rows need -----------------------------------------------------------
 
@@ -21,8 +21,8 @@ from microgpt_opencl.programs import Kernel, read
 @lru_cache(maxsize=256)
 def row_kernel(device: Any, file: str, name: str, dtype: np.dtype, index: str = "int") -> Kernel:
     """The kernel `name` of a file that comes after ``rows.cl``; `index` is the type of targets."""
-    defines = {"REAL": C_TYPES[dtype.char], "WIDTH": device.width, "INDEX": index}
-    return device.programs.of_source(read("rows.cl") + read(file), name, name, defines)
+    real = C_TYPES[dtype.char]
+    return device.kernel(("rows.cl", file), name, REAL=real, WIDTH=device.width, INDEX=index)
 
 
 @lru_cache(maxsize=4096)
