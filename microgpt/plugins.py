@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 
 from microgpt import config, plugin_sources
 from microgpt.backend import Backend, Kernel
-from microgpt.errors import BackendError, KernelNotFoundError, MicrogptError, PluginError
+from microgpt.errors import (
+    BackendError,
+    KernelNotFoundError,
+    MicrogptError,
+    MissingExtraError,
+    PluginError,
+)
 from microgpt.plugin_manager import Plugins, PluginWarning, lock
 
 __all__ = [
@@ -183,7 +189,8 @@ class Registry(Plugins):
                 self.broken[name] = str(error)
                 raise BackendError(f"backend '{name}' cannot be used: {error}") from error
             except MicrogptError as error:  # what it says is meant for the user
-                if name in self._points:
+                # An extra that is not installed is nothing broken.
+                if name in self._points and not isinstance(error, MissingExtraError):
                     self.broken[name] = str(error)
                 raise
             self.broken.pop(name, None)
