@@ -125,7 +125,7 @@ class _Job:
                 np.log(total, out=total)
                 np.add(total, top, out=sums[where, :, i:j])
 
-    def run_back(self, g: Any, y: Any, sums: Any, to_q: Any, to_k: Any, to_v: Any) -> None:
+    def run_back(self, g: Any, sums: Any, to_q: Any, to_k: Any, to_v: Any) -> None:
         """Write the gradients; those of keys and values add up over the blocks."""
         if not self.m:
             to_q[...] = 0
@@ -141,7 +141,8 @@ class _Job:
             _store(to_v[where, :, :keys], weights.swapaxes(2, 3), rows, j == self.n)
             inner = two[: weights.size].reshape(weights.shape)
             np.matmul(rows, self.v[where, :, :keys].swapaxes(2, 3), out=inner)
-            inner -= np.vecdot(rows, y[where, :, i:j])[..., None]
+            # Σ weights·inner is g·y, but in this way the gradient is exactly 0 for a single key.
+            inner -= np.vecdot(weights, inner)[..., None]
             inner *= weights
             np.matmul(inner, self.k[where, :, :keys], out=to_q[where, :, i:j])
             queries = self.q[where, :, i:j]
@@ -211,21 +212,20 @@ def scaled_dot_product_attention_saving(
     q: Any, k: Any, v: Any, *, mask: Any, causal: bool, scale: float
 ) -> tuple[Any, tuple]:
     y, sums = _attend(q, k, v, mask, causal, scale, True)
-    return y, (y, sums)
+    return y, (sums,)
 
 
 def scaled_dot_product_attention_vjp(
     g: Any, saved: Any, q: Any, k: Any, v: Any, *, needs: Any, mask: Any, causal: bool, scale: float
 ) -> tuple:
     if not isinstance(saved, tuple):  # the output of a forward kernel that another plugin replaced
-        saved = _attend(q, k, v, mask, causal, scale, True)
-    y, sums = saved
+        saved = _attend(q, k, v, mask, causal, scale, True)[1:]
+    (sums,) = saved
     lead = _lead(q, k, v, mask)
     grads = [_buffer_for(x, lead) for x in (q, k, v)]
     with np.errstate(invalid="ignore"):
-        stacked = [_stacked(x, lead) for x in (g, y, *grads)]
-        job = _job(q, k, v, mask, causal, scale, lead)
-        job.run_back(stacked[0], stacked[1], sums, *stacked[2:])
+        rows, *stacked = [_stacked(x, lead) for x in (g, *grads)]
+        _job(q, k, v, mask, causal, scale, lead).run_back(rows, sums, *stacked)
     grads[0] *= q.dtype.type(scale)
     return tuple([_summed(x, like.shape) for x, like in zip(grads, (q, k, v), strict=True)])
 
@@ -281,7 +281,7 @@ def self_attention_saving(
     qkv: Any, *, num_heads: int, mask: Any, causal: bool, scale: float
 ) -> tuple[Any, tuple]:
     y, sums = _self_attend(qkv, num_heads, mask, causal, scale, True)
-    return y, (y, sums)
+    return y, (sums,)
 
 
 def self_attention_vjp(
@@ -289,18 +289,17 @@ def self_attention_vjp(
     scale: float,
 ) -> tuple[Any]:  # fmt: skip
     if not isinstance(saved, tuple):  # the output of a forward kernel that another plugin replaced
-        saved = _self_attend(qkv, num_heads, mask, causal, scale, True)
-    y, sums = saved
+        saved = _self_attend(qkv, num_heads, mask, causal, scale, True)[1:]
+    (sums,) = saved
     grad = np.empty(qkv.shape, qkv.dtype)
     to_q, to_k, to_v = _heads(grad, num_heads)
-    batch, length, width = y.shape
-    split = (batch, length, num_heads, width // num_heads)
-    rows, out = (x.reshape(split).transpose(0, 2, 1, 3) for x in (g, y))
+    batch, length, width = g.shape
+    rows = g.reshape(batch, length, num_heads, width // num_heads).transpose(0, 2, 1, 3)
     if mask is not None:
         mask = np.broadcast_to(mask, (batch, num_heads, length, length))
     with np.errstate(invalid="ignore"):
         job = _Job(*_heads(qkv, num_heads), mask, causal, scale)
-        job.run_back(rows, out, sums, to_q, to_k, to_v)
+        job.run_back(rows, sums, to_q, to_k, to_v)
     to_q *= qkv.dtype.type(scale)
     return (grad,)
 

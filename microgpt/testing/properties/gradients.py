@@ -29,15 +29,15 @@ def on_scalars(op: Op) -> bool:
     )
 
 
-def same(found: Any, want: Any, what: str, rtol: float = 1e-11) -> None:
-    """Both are missing, or of one shape and equal up to `rtol` of the largest."""
+def same(found: Any, want: Any, what: str, rtol: float = 1e-11, slack: float = 0.0) -> None:
+    """Both are missing, or of one shape and equal up to `rtol` of the largest, and `slack`."""
     if found is None or want is None:
         empty = found is want or not np.any(want if found is None else found)
         assert empty, f"{what}: one gradient is missing: {found} and {want}"
         return
     assert found.shape == want.shape, f"{what}: shapes {found.shape} and {want.shape}"
     found, want = np.asarray(found, "float64"), np.asarray(want, "float64")
-    bound = rtol * max(1.0, float(np.abs(want).max(initial=0.0)))
+    bound = rtol * max(1.0, float(np.abs(want).max(initial=0.0))) + slack
     away = float(np.abs(found - want).max(initial=0.0))
     assert away <= bound, f"{what}: they differ by {away:.3g}; allowed: {bound:.1g}"
 
@@ -79,7 +79,7 @@ def declared_kinks(op: Op, d: Drawer) -> None:
         return
     points: Any = op.kinks(case.params) if callable(op.kinks) else op.kinks
     for point, slope in points.items():
-        _, grads = run(op, _with_floats(case, [np.full(s, point) for s in shapes]))
+        _, grads = run(op, with_floats(case, [np.full(s, point) for s in shapes]))
         for shape, grad in zip(shapes, grads, strict=True):
             same(grad, cotangent_for(shape) * slope, f"{op.name}: slope at {point}", rtol=0.0)
 
@@ -93,7 +93,7 @@ def _equal_shares(op: Op, case: Case, shapes: list[tuple[int, ...]]) -> None:
             flat[move] += by
         parts = np.split(flat, np.cumsum([int(np.prod(s)) for s in shapes])[:-1])
         moved = [p.reshape(s) for p, s in zip(parts, shapes, strict=True)]
-        return np.asarray(call(op, _with_floats(case, moved)).numpy())
+        return np.asarray(call(op, with_floats(case, moved)).numpy())
 
     level = output()
     size = sum(int(np.prod(s)) for s in shapes)
@@ -102,12 +102,13 @@ def _equal_shares(op: Op, case: Case, shapes: list[tuple[int, ...]]) -> None:
     counts = np.sum(reached, axis=0) if size else np.ones_like(level)
     g = cotangent_for(level.shape)
     want = np.array([float(np.sum((g / np.maximum(counts, 1))[hit])) for hit in reached])
-    _, grads = run(op, _with_floats(case, [np.full(s, 0.5) for s in shapes]))
+    _, grads = run(op, with_floats(case, [np.full(s, 0.5) for s in shapes]))
     found = [np.zeros(s) if x is None else x for x, s in zip(grads, shapes, strict=True)]
     same(np.concatenate([x.reshape(-1) for x in found]), want, f"{op.name}: shares of ties")
 
 
-def _with_floats(case: Case, values: list[np.ndarray]) -> Case:
+def with_floats(case: Case, values: list[np.ndarray]) -> Case:
+    """`case` with other numbers."""
     inputs = list(case.inputs)
     for i, value in zip(case.floats(), values, strict=True):
         inputs[i] = value
