@@ -40,6 +40,7 @@ LAYERS = [
     ("train",),
     ("runs",),
     ("viz", "testing"),
+    ("learn",),
     ("cli",),
 ]
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}

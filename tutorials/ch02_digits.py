@@ -6,9 +6,8 @@
 # Here is that network, on the same data. It runs with plain `python`, or cell by cell.
 
 # %%
-from _lesson import images, start
-
 import microgpt as mg
+from microgpt.learn import images, start
 
 lesson = start("Chapter 2: gradient descent, how networks learn")
 
@@ -23,10 +22,10 @@ digits, is_mnist = images(lesson)
 print(digits)
 if lesson.fast:
     digits = digits.head(4_000 if is_mnist else 600, 1_000 if is_mnist else 200)
-lesson.check("pixels per image", digits.x_train[0].size, "= 784", digits.x_train[0].size == 784)
+lesson.check("pixels per image", digits.x_train[0].size, equals=784)
 if is_mnist and not lesson.fast:
-    sizes = len(digits.x_train), len(digits.x_test)
-    lesson.check("training images", sizes[0], "= 60,000", sizes == (60_000, 10_000))
+    lesson.check("training images", len(digits.x_train), equals=60_000)
+    lesson.check("test images", len(digits.x_test), equals=10_000)
 
 # %% [markdown]
 # ## The network
@@ -37,9 +36,9 @@ if is_mnist and not lesson.fast:
 # 784·16 + 16·16 + 16·10 weights and 16 + 16 + 10 biases.
 
 # %%
-network = mg.models.MLP((784, 16, 16, 10), "sigmoid", generator=mg.generator(lesson.seed))
+network = mg.models.MLP((784, 16, 16, 10), "sigmoid", generator=lesson.generator())
 print(network)
-lesson.check("parameters", network.num_parameters(), "= 13,002", network.num_parameters() == 13_002)
+lesson.check("parameters", network.num_parameters(), equals=13_002)
 
 # %% [markdown]
 # ## The cost
@@ -63,7 +62,7 @@ with mg.no_grad():
         p.data = p.data - 0.5 * p.grad
 after = cost(network(x), y)
 print(f"cost of 100 images before one step {before.item():.3f}, after it {after.item():.3f}")
-lesson.check("cost falls in one step", after.item(), f"< {before.item():.4g}", bool(after < before))
+lesson.check("cost after one step", after, below=before.item())
 
 # %% [markdown]
 # ## Rolling downhill
@@ -108,7 +107,7 @@ sigmoid_run = mg.train.fit(
 accuracy = sigmoid_run.epochs[-1]["val_accuracy"]
 floor = (0.6 if lesson.fast else 0.91) if is_mnist else (0.5 if lesson.fast else 0.8)
 print(f"sigmoid and squared cost: {accuracy:.2%} of the test images are right")
-lesson.check("accuracy, sigmoid + squared cost", accuracy, f">= {floor}", accuracy >= floor)
+lesson.check("accuracy, sigmoid + squared cost", accuracy, at_least=floor)
 
 # %% [markdown]
 # The video says "about 96 %" of this network. On the full test set the very weights it shows
@@ -120,7 +119,7 @@ lesson.check("accuracy, sigmoid + squared cost", accuracy, f">= {floor}", accura
 # instead of the squared cost: no neuron saturates, and a confident wrong answer is expensive.
 
 # %%
-modern = mg.models.MLP((784, 16, 16, 10), "relu", generator=mg.generator(lesson.seed))
+modern = mg.models.MLP((784, 16, 16, 10), "relu", generator=lesson.generator())
 
 
 def labelled(x, y):
@@ -148,7 +147,7 @@ modern_run = mg.train.fit(
 accuracy = modern_run.epochs[-1]["val_accuracy"]
 floor = (0.8 if lesson.fast else 0.95) if is_mnist else (0.7 if lesson.fast else 0.85)
 print(f"ReLU and softmax: {accuracy:.2%} of the test images are right")
-lesson.check("accuracy, ReLU + softmax", accuracy, f">= {floor}", accuracy >= floor)
+lesson.check("accuracy, ReLU + softmax", accuracy, at_least=floor)
 
 # %% [markdown]
 # ## What it learned

@@ -1,0 +1,5 @@
+"""What the lessons in `tutorials/` share: options, checks, pictures; and the list of them all."""
+
+from microgpt.learn.lesson import Lesson, LessonError, images, start
+
+__all__ = ["Lesson", "LessonError", "images", "start"]
