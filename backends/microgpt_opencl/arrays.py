@@ -127,8 +127,11 @@ def view(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], start: int)
     return y
 
 
-def empty(device: Device, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+def empty(device: Device, shape: tuple[int, ...], dtype: np.dtype, for_host: bool = False) -> Array:
     """A new array, row by row, with whatever the memory held before.
+
+    Args:
+        for_host: whether the host is to write it, at once: nothing in flight uses its memory.
 
     Raises:
         ShapeError: if it would have more than 2³¹ - 1 elements.
@@ -147,7 +150,8 @@ def empty(device: Device, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     if size > MOST:
         raise too_large(shape)
     with device.lock:
-        y.block = device.pool.take(size * dtype.itemsize)
+        take = device.pool.take_quiet if for_host else device.pool.take
+        y.block = take(size * dtype.itemsize)
     return y
 
 

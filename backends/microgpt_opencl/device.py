@@ -18,6 +18,13 @@ from microgpt_opencl.programs import Kernel, Programs
 
 _opened: WeakSet[Device] = WeakSet()
 
+ONES = ((1,), (1, 1), (1, 1, 1))
+"""Local sizes of work-groups of one work-item."""
+
+
+def _errors() -> Any:
+    return driver().Error
+
 
 class Device:
     """A device in use. All work goes through one queue, in order, under one lock.
@@ -30,6 +37,7 @@ class Device:
         width: lanes of a vector of float32 that the device likes.
         activity: how often each kernel was launched, and what else was done, by name.
         moved: bytes copied from the host (``"to device"``) and back (``"to host"``).
+        launches, finished: kernels launched so far, and how many of them are known to be done.
         lost: why the device cannot be used any more, None as long as it can.
     """
 
@@ -52,6 +60,8 @@ class Device:
         self.width = _width(cl_device) if self.cpu else 1
         self.activity: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()
+        self.launches = 0
+        self.finished = 0
         self.lost: str | None = None
         self._forked = False
         try:
@@ -81,7 +91,7 @@ class Device:
         kernel = self.kernel("coherence.cl", "next_number")
         for number in (5, 11):
             values[0] = number
-            self.run(kernel, (1,), (1,), memory.buffer, 0)
+            self.submit(kernel, (1,), (1,), [memory.buffer, 0])
             self.finish()
             if values[1] != number + 1:
                 return False
@@ -128,43 +138,46 @@ class Device:
                 flat += (a.block.buffer, a.start)  # pyright: ignore[reportOptionalMemberAccess]
             else:
                 flat.append(a)
-        self.run(kernel, groups, local, *flat)
+        if local is not None and local not in ONES:
+            groups = tuple([g * n for g, n in zip(groups, local, strict=True)])
+        self.submit(kernel, groups, local, flat)
 
-    def run(
-        self, kernel: Kernel, groups: tuple[int, ...], local: tuple[int, ...] | None, *args: Any
+    def submit(
+        self, kernel: Kernel, size: tuple[int, ...], local: tuple[int, ...] | None, args: list[Any]
     ) -> None:
-        """Like `launch`, with buffers and numbers."""
-        cl = driver()
-        size = groups
-        if local is not None and local != (1,):
-            size = tuple(g * n for g, n in zip(groups, local, strict=True))
+        """Like `launch`, with the number of work-items in all, and buffers and numbers alone."""
         with self.lock:
             if self.lost is not None:
                 raise self._unusable()
             try:
                 kernel.call(self.queue, size, local, *args)
-            except cl.Error as error:
-                failure = self._failed(f"running the kernel '{kernel.label}'", error)
-                if not isinstance(failure, MemoryError):
-                    raise failure from error
-                # Graphics drivers find room for a buffer when it is used first.
-                self.pool.trim()
-                try:
-                    kernel.call(self.queue, size, local, *args)
-                except cl.Error as again:
-                    raise failure from again
+            except _errors() as error:
+                self._again(kernel, size, local, args, error)
+            self.launches += 1
             self.activity[kernel.label] += 1
+
+    def _again(self, kernel: Kernel, size: Any, local: Any, args: list[Any], error: Any) -> None:
+        """Try a launch once more if it was for want of memory."""
+        failure = self._failed(f"running the kernel '{kernel.label}'", error)
+        if not isinstance(failure, MemoryError):
+            raise failure from error
+        # Graphics drivers find room for a buffer when it is used first.
+        self.pool.trim()
+        try:
+            kernel.call(self.queue, size, local, *args)
+        except _errors() as again:
+            raise failure from again
 
     def finish(self) -> None:
         """Wait until all work is done."""
         cl = driver()
         with self.lock:
-            if self.lost is not None:
-                raise self._unusable()
+            self.ask()
             try:
                 self.queue.finish()
             except cl.Error as error:
                 raise self._failed("waiting for the device", error) from error
+            self.finished = self.launches
 
     def write(self, x: Any, values: np.ndarray) -> None:
         """Copy `values`, row by row, into the memory of `x`."""
@@ -179,8 +192,7 @@ class Device:
     def _copy(self, doing: str, to: Any, source: Any, **offset: Any) -> None:
         cl = driver()
         with self.lock:
-            if self.lost is not None:
-                raise self._unusable()
+            self.ask()
             try:
                 cl.enqueue_copy(self.queue, to, source, is_blocking=True, **offset)
             except cl.Error as error:
@@ -202,6 +214,15 @@ class Device:
         self.lock = RLock()  # a thread that is not there any more may have held the old one
         self._forked = True
         self.lost = "the process was forked"
+
+    def ask(self) -> None:
+        """Complain if the device cannot be used any more.
+
+        Raises:
+            BackendError: if it is lost, or belongs to the process from which this was forked.
+        """
+        if self.lost is not None:
+            raise self._unusable()
 
     def _unusable(self) -> BackendError:
         if self._forked:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgpt_opencl import codegen
-from microgpt_opencl.arrays import MOST, Array, dense_strides, empty, same_device, too_large
+from microgpt_opencl.arrays import MOST, Array, dense_strides, same_device, too_large
 from microgpt_opencl.programs import Kernel
+from microgpt_opencl.walking import SMALL, Walk, plan, spread
 
 HEAVIEST = 24
 """Steps in an expression; a longer one is computed in parts."""
@@ -26,12 +27,8 @@ HEAVIEST = 24
 SHARE = 1 << 14
 """Elements that a work-item on a CPU should have to do at least, so that starting it pays."""
 
-SMALL = 4096
-"""Elements up to which an array that is not simply a row gets a kernel for any strides: building a
-faster one for each way of lying in memory would take longer than it could ever save."""
-
-AXES = 4
-"""Axes of the kernels for any strides."""
+RECIPES = 4096
+"""Recipes of sweeps that are remembered."""
 
 _new = object.__new__
 _broadcast_shapes = lru_cache(maxsize=4096)(np.broadcast_shapes)
@@ -42,16 +39,20 @@ def defer(op: str, dtype: np.dtype, *args: Any) -> Array:
 
     They are numbers and arrays (one at least), which broadcast.
     """
-    arrays = [a for a in args if type(a) is Array]
-    first = arrays[0]
-    shape, device, weight = first.shape, first.device, 1 + first.weight
-    for a in arrays[1:]:
-        if a.device is not device:
+    first: Any = None
+    shape, weight = (), 1
+    for a in args:
+        if type(a) is not Array:
+            continue
+        weight += a.weight
+        if first is None:
+            first, shape = a, a.shape
+            continue
+        if a.device is not first.device:
             same_device(first, a)
         if a.shape != shape:
             shape = _broadcast_shapes(shape, a.shape)
-        weight += a.weight
-    return deferred(op, dtype, args, shape, device, weight)
+    return deferred(op, dtype, args, shape, first.device, weight)
 
 
 def deferred(
@@ -114,32 +115,54 @@ def realise(root: Array, in_order: bool = False) -> None:
         if root.block is not None:
             return  # another thread was quicker
         work = _collect(root)
-        if prod(root.shape) == 0:
-            for i in work.kept:
-                _settle(work.nodes[i], empty(device, root.shape, work.nodes[i].dtype), None)
-            return
-        _run(work, in_order)
+        key = (root.shape, in_order, work.steps, work.kept, work.described)
+        recipes = device.programs.recipes
+        recipe = recipes.get(key)
+        if recipe is None:
+            if len(recipes) >= RECIPES:
+                recipes.clear()
+            recipe = recipes[key] = _recipe(work, in_order)
+        _follow(recipe, work)
 
 
-class _Work(NamedTuple):
-    nodes: list[Array]  # expressions, each after those that it needs; the root is the last
-    leaves: list[Array]  # arrays to read
-    numbers: list[tuple[str, Any]]  # C type and value
-    steps: tuple[codegen.Step, ...]
-    kept: tuple[int, ...]  # nodes whose numbers are written
+class Work(NamedTuple):
+    """What is to be computed in one sweep.
+
+    Attributes:
+        nodes: expressions, each after those that it needs; the root is the last.
+        leaves: arrays to read.
+        described: of each leaf the type, the shape and the strides.
+        numbers: numbers among the arguments.
+        steps: for each node its op, type, and where its arguments are: leaf i is 3i, node i is
+            3i + 1, number i is 3i + 2. (One hash of plain tuples finds everything about a sweep
+            that was done before.)
+        kept: the nodes whose numbers are written.
+    """
+
+    nodes: list[Array]
+    leaves: list[Array]
+    described: tuple[Any, ...]
+    numbers: list[Any]
+    steps: tuple[tuple[str, str, tuple[int, ...]], ...]
+    kept: tuple[int, ...]
 
 
-def _collect(root: Array) -> _Work:
+def _collect(root: Array) -> Work:
     """The expressions to compute together with `root`: all it needs of the same shape."""
-    shape = root.shape
-    if all(type(a) is not Array or a.block is not None for a in root.args):
+    for a in root.args:
+        if type(a) is Array and a.block is None:
+            break
+    else:
         return _single(root)
+    a = None  # it may refer to a node
+    shape = root.shape
     nodes: list[Array] = []
     leaves: list[Array] = []
-    numbers: list[tuple[str, Any]] = []
-    places: dict[int, tuple[str, int]] = {}
+    described: list[Any] = []
+    numbers: list[Any] = []
+    places: dict[int, int] = {}
     uses: list[int] = []
-    steps: list[codegen.Step] = []
+    steps: list[tuple[str, str, tuple[int, ...]]] = []
     todo: list[tuple[Array, bool]] = [(root, False)]
     while todo:
         x, arguments_done = todo.pop()
@@ -148,105 +171,144 @@ def _collect(root: Array) -> _Work:
         if x.block is None and x.shape != shape:
             realise(x)  # computed once, not once for each place it is broadcast to
         if x.block is not None:
-            places[id(x)] = ("x", len(leaves))
+            places[id(x)] = 3 * len(leaves)
             leaves.append(x)
+            described += (x.dtype.char, x.shape, x.strides)
             continue
         if not arguments_done:
             todo.append((x, True))
             todo += [(a, False) for a in reversed(x.args) if type(a) is Array]
             continue
-        found: list[tuple[str, int]] = []
+        found: list[int] = []
         for a in x.args:
             if type(a) is Array:
                 place = places[id(a)]
-                if place[0] == "v":
-                    uses[place[1]] += 1
+                if place % 3 == 1:
+                    uses[place // 3] += 1
                 found.append(place)
             else:
-                found.append(("s", len(numbers)))
-                numbers.append((codegen.number_type(x), a))
-        places[id(x)] = ("v", len(nodes))
+                found.append(3 * len(numbers) + 2)
+                numbers.append(a)
+        places[id(x)] = 3 * len(nodes) + 1
         nodes.append(x)
         uses.append(0)
-        steps.append(codegen.Step(x.op, x.dtype.char, tuple(found)))  # pyright: ignore[reportArgumentType]
+        steps.append((x.op, x.dtype.char, tuple(found)))  # pyright: ignore[reportArgumentType]
     a = x = None  # they refer to nodes as well
     # References to a node: the list's, getrefcount's own, one for each use. More are others'.
     others = [i for i in range(len(nodes) - 1) if getrefcount(nodes[i]) > uses[i] + 2]
-    return _Work(nodes, leaves, numbers, tuple(steps), (*others, len(nodes) - 1))
+    return Work(
+        nodes, leaves, tuple(described), numbers, tuple(steps), (*others, len(nodes) - 1)
+    )  # fmt: skip
 
 
-def _single(root: Array) -> _Work:
+def _single(root: Array) -> Work:
     """The work for one op of computed arrays, which most are: the same, found with less ado."""
     leaves: list[Array] = []
-    numbers: list[tuple[str, Any]] = []
-    found: list[tuple[str, int]] = []
+    described: list[Any] = []
+    numbers: list[Any] = []
+    found: list[int] = []
     for a in root.args:
         if type(a) is not Array:
-            found.append(("s", len(numbers)))
-            numbers.append((codegen.number_type(root), a))
+            found.append(3 * len(numbers) + 2)
+            numbers.append(a)
             continue
-        at = next((i for i, x in enumerate(leaves) if x is a), len(leaves))
-        if at == len(leaves):
+        for i, x in enumerate(leaves):
+            if x is a:
+                found.append(3 * i)
+                break
+        else:
+            found.append(3 * len(leaves))
             leaves.append(a)
-        found.append(("x", at))
-    step = codegen.Step(root.op, root.dtype.char, tuple(found))  # pyright: ignore[reportArgumentType]
-    return _Work([root], leaves, numbers, (step,), (0,))
+            described += (a.dtype.char, a.shape, a.strides)
+    step = (root.op, root.dtype.char, tuple(found))
+    return Work([root], leaves, tuple(described), numbers, (step,), (0,))  # pyright: ignore[reportArgumentType]
 
 
-def _settle(node: Array, at: Array, strides: tuple[int, ...] | None) -> None:
-    """`node` is computed: its numbers lie where those of `at` do."""
-    node.strides = at.strides if strides is None else strides
-    node.start = at.start
-    node.weight = 0
-    node.op = None
-    node.args = ()
-    node.block = at.block
+class Recipe(NamedTuple):
+    """How to launch a sweep, once that is known.
+
+    Attributes:
+        kernel: None where there is nothing to compute.
+        size, local: of the launch, in work-items.
+        room: bytes of each result.
+        between: numbers that go behind each input.
+        last: numbers at the end.
+        strides: of the results.
+    """
+
+    kernel: Kernel | None
+    size: tuple[int, ...]
+    local: tuple[int, ...]
+    room: tuple[int, ...]
+    between: tuple[tuple[int, ...], ...]
+    last: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
-def _run(work: _Work, in_order: bool) -> None:
+def _follow(recipe: Recipe, work: Work) -> None:
+    """Launch, and let the nodes that are kept be what the results are."""
+    device = work.nodes[-1].device
+    take = device.pool.take
+    blocks = [take(room) for room in recipe.room]
+    if recipe.kernel is not None:
+        args: list[Any] = []
+        for block in blocks:
+            args += (block.buffer, 0)
+        for x, between in zip(work.leaves, recipe.between, strict=True):
+            args += (x.block.buffer, x.start, *between)  # pyright: ignore[reportOptionalMemberAccess]
+        args += work.numbers
+        args += recipe.last
+        device.submit(recipe.kernel, recipe.size, recipe.local, args)
+    for i, block in zip(work.kept, blocks, strict=True):
+        node = work.nodes[i]
+        node.strides = recipe.strides
+        node.weight = 0
+        node.op = None
+        node.args = ()
+        node.block = block
+
+
+def _recipe(work: Work, in_order: bool) -> Recipe:
+    """The recipe for this work and all that is like it."""
     root = work.nodes[-1]
-    device = root.device
-    shape = root.shape
-    walk = plan(
-        shape,
-        tuple([x.strides if x.shape == shape else _spread(x, shape) for x in work.leaves]),
-        in_order,
-    )
-    leaves = tuple([
-        codegen.Leaf(x.dtype.char, kind)
-        for x, kind in zip(work.leaves, walk.kinds, strict=True)
+    device, shape = root.device, root.shape
+    room = tuple([prod(shape) * work.nodes[i].dtype.itemsize for i in work.kept])
+    if not prod(shape):
+        return Recipe(None, (), (), room, (), (), dense_strides(shape))
+    walk = plan(shape, tuple([spread(x.shape, x.strides, shape) for x in work.leaves]), in_order)
+    steps = tuple([
+        codegen.Step(op, char, tuple([("xvs"[place % 3], place // 3) for place in places]))
+        for op, char, places in work.steps
     ])  # fmt: skip
-    types = tuple([char for char, _ in work.numbers])
-    spec = codegen.Spec(
-        work.steps, leaves, work.kept, types, len(walk.shape), _whole(walk, device)
-    )  # fmt: skip
+    leaves = tuple([
+        codegen.Leaf(x.dtype.char, kind) for x, kind in zip(work.leaves, walk.kinds, strict=True)
+    ])  # fmt: skip
+    numbers = tuple([
+        codegen.number_type(node) for node in work.nodes for a in node.args if type(a) is not Array
+    ])  # fmt: skip
+    spec = codegen.Spec(steps, leaves, work.kept, numbers, len(walk.shape), _whole(walk, device))
     kernel = device.programs.fused.get(spec)
     if kernel is None:
         kernel = device.programs.fused[spec] = _build(spec, device)
-    outputs = [empty(device, shape, work.nodes[i].dtype) for i in work.kept]
-    args: list[Any] = [*outputs]
-    for x, strides in zip(work.leaves, walk.strides, strict=True):
-        args += (x, *strides)
-    args += [value for _, value in work.numbers]
-    _launch(device, kernel, walk, args)
-    for i, y in zip(work.kept, outputs, strict=True):
-        _settle(work.nodes[i], y, walk.out)
+    size, local, last = _shared_out(device, walk)
+    return Recipe(kernel, size, local, room, walk.strides, (*walk.shape[:-1], *last), walk.out)
 
 
-def _launch(device: Any, kernel: Kernel, walk: Walk, args: list[Any]) -> None:
+def _shared_out(
+    device: Any, walk: Walk
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Global size, local size, and the last numbers that tell each work-item its share."""
     rows, inner = prod(walk.shape[:-1]), walk.shape[-1]
     if not device.cpu:
         total = rows * inner
         local = min(256, device.max_local)
         groups = min(-(-total // local), device.units * 64)
-        device.launch(kernel, (groups,), (local,), *args, *walk.shape[:-1], inner, total)
-        return
+        return (groups * local,), (local,), (inner, total)
     units = rows if len(walk.shape) > 1 else -(-inner // device.width)
     most = max(rows * inner // SHARE, 1)
     groups = min(units, most, device.units * 4) if device.units > 1 else 1
     share = -(-units // groups)
-    groups = -(-units // share)
-    device.launch(kernel, (groups,), (1,), *args, *walk.shape[:-1], inner, units, share)
+    return (-(-units // share),), (1,), (inner, units, share)
 
 
 def _whole(walk: Walk, device: Any) -> bool:
@@ -259,84 +321,3 @@ def _build(spec: codegen.Spec, device: Any) -> Kernel:
     label = "+".join([s.op for s in spec.steps if s.op != "identity"]) or "copy"
     source = codegen.source(spec, device.width, device.cpu)
     return device.programs.of_source(source, "fused", label)
-
-
-# ---- how to walk through memory --------------------------------------------------------------
-
-
-class Walk(NamedTuple):
-    """The common way through the memory of all inputs and outputs.
-
-    Axes along which everything goes on evenly have become one. `shape` is what is left, the
-    innermost last; `kinds` says how each input goes along the innermost: by 1 ("u"), not at all
-    ("z"), or by a stride ("s"); `strides` has the other strides, and that one.
-    """
-
-    shape: tuple[int, ...]
-    kinds: tuple[str, ...]
-    strides: tuple[tuple[int, ...], ...]
-    out: tuple[int, ...]
-
-
-@lru_cache(maxsize=4096)
-def _stretched(
-    shape: tuple[int, ...], strides: tuple[int, ...], wanted: tuple[int, ...]
-) -> tuple[int, ...]:
-    extra = len(wanted) - len(shape)
-    return (0,) * extra + tuple(
-        [
-            0 if n == 1 and m != 1 else s
-            for n, m, s in zip(shape, wanted[extra:], strides, strict=True)
-        ]
-    )
-
-
-def _spread(x: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of `x`, broadcast to `shape`."""
-    return _stretched(x.shape, x.strides, shape)
-
-
-@lru_cache(maxsize=4096)
-def plan(shape: tuple[int, ...], strides: tuple[tuple[int, ...], ...], in_order: bool) -> Walk:
-    """The walk for inputs of these strides, all broadcast to `shape`."""
-    axes = [i for i, n in enumerate(shape) if n != 1]
-    out = dense_strides(shape)
-    if not in_order:
-        like = max(strides, key=lambda s: sum([s[i] != 0 for i in axes]), default=None)
-        if like is not None and all(like[i] != 0 for i in axes):
-            order = sorted(axes, key=lambda i: -abs(like[i]))
-            if order != axes:
-                axes = order
-                found, step = [0] * len(shape), 1
-                for i in reversed(order):
-                    found[i] = step
-                    step *= shape[i]
-                out = tuple([f if n != 1 else step for f, n in zip(found, shape, strict=True)])
-    every = [out, *strides]
-    merged: list[list[int]] = []  # [length, stride of out, strides of inputs…]
-    for i in axes:
-        here = [shape[i], *[s[i] for s in every]]
-        if merged and all(a == b * shape[i] for a, b in zip(merged[-1][1:], here[1:], strict=True)):
-            merged[-1] = [merged[-1][0] * shape[i], *here[1:]]
-        else:
-            merged.append(here)
-    if not merged:
-        merged = [[1, *[1 for _ in every]]]
-    sizes = tuple([m[0] for m in merged])
-    kinds, steps = [], []
-    for k in range(len(strides)):
-        along = [m[2 + k] for m in merged]
-        kind = {0: "z", 1: "u"}.get(along[-1], "s")
-        kinds.append(kind)
-        steps.append(tuple(along if kind == "s" else along[:-1]))
-    walk = Walk(sizes, tuple(kinds), tuple(steps), out)
-    flat = len(sizes) == 1 and "s" not in kinds
-    return walk if flat or prod(sizes) > SMALL or len(sizes) > AXES else _general(walk, merged)
-
-
-def _general(walk: Walk, merged: list[list[int]]) -> Walk:
-    """The same walk with AXES axes, whose inputs go along the innermost by any stride."""
-    missing = AXES - len(merged)
-    steps = [tuple([0] * missing + [m[2 + k] for m in merged]) for k in range(len(walk.kinds))]
-    shape = (1,) * missing + walk.shape
-    return Walk(shape, ("s",) * len(walk.kinds), tuple(steps), walk.out)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from microgpt_opencl.elementwise import add, cast, dtype_of, fill
 from microgpt_opencl.fusion import contiguous, realised
 from microgpt_opencl.movement import reshape
 from microgpt_opencl.optext import C_TYPES
+from microgpt_opencl.programs import Kernel
 
 WITH_BIAS = 1
 ADDING = 2
@@ -157,7 +157,6 @@ def _by_blas(a: Array, b: Array, y: Array, bias: Array | None, adding: bool) -> 
 # ---- our kernels -----------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
 def _batches(
     lead: tuple[int, ...], strides: tuple[tuple[int, ...], ...]
 ) -> tuple[int, int, tuple[tuple[int, int], ...]] | None:
@@ -179,36 +178,69 @@ def _batches(
     return outer, inner, tuple(zip(first, second, strict=True))
 
 
+class _Plan(NamedTuple):
+    """How to launch a product of matrices that lie like this.
+
+    `a`, `b` and `y` are the strides of rows, columns and two batches, `last` further numbers.
+    """
+
+    kernel: Kernel
+    size: tuple[int, ...]
+    local: tuple[int, ...]
+    a: bytes
+    b: bytes
+    y: bytes
+    inner: int
+    last: tuple[int, ...]
+
+
 def _by_kernel(
     a: Array, b: Array, y: Array, bias: Array | None, adding: bool, lead: tuple[int, ...],
     m: int, n: int, k: int,
 ) -> None:  # fmt: skip
-    found = _batches(lead, (a.strides[:-2], b.strides[:-2], y.strides[:-2]))
-    if found is None:
+    recipes = y.device.programs.recipes
+    key = ("gemm", a.dtype.char, lead, m, n, k, a.strides, b.strides, y.strides)
+    plan = recipes.get(key)
+    if plan is None:
+        plan = recipes[key] = _plan(a, b, y, lead, m, n, k)
+    if plan is False:
         a, b = contiguous(a), contiguous(b)
-        found = _batches(lead, (a.strides[:-2], b.strides[:-2], y.strides[:-2]))
-    if found is None:  # only a result in an unusual order of ours could come here
-        raise ValueError(f"a product into strides {y.strides} is not possible")
-    outer, inner, (of_a, of_b, of_y) = found
+        plan = _plan(a, b, y, lead, m, n, k)
+        if plan is False:  # only a result in an unusual order of ours could come here
+            raise ValueError(f"a product into strides {y.strides} is not possible")
     row = y if bias is None else contiguous(bias)
     flags = WITH_BIAS * (bias is not None) + ADDING * adding
-    device = y.device
-    args = (
-        a, long4(*a.strides[-2:], *of_a), b, long4(*b.strides[-2:], *of_b),
-        y, long4(*y.strides[-2:], *of_y), row, m, n, k, inner, flags,
+    args = [
+        a.block.buffer, a.start, plan.a, b.block.buffer, b.start, plan.b,  # pyright: ignore
+        y.block.buffer, y.start, plan.y, row.block.buffer, row.start,  # pyright: ignore
+        m, n, k, plan.inner, flags, *plan.last,
+    ]  # fmt: skip
+    y.device.submit(plan.kernel, plan.size, plan.local, args)
+
+
+def _plan(
+    a: Array, b: Array, y: Array, lead: tuple[int, ...], m: int, n: int, k: int
+) -> _Plan | Literal[False]:
+    """The plan of a product; False if a and b have to be copied first."""
+    found = _batches(lead, (a.strides[:-2], b.strides[:-2], y.strides[:-2]))
+    if found is None:
+        return False
+    outer, inner, (of_a, of_b, of_y) = found
+    device, batches = y.device, outer * inner
+    packed = (
+        long4(*a.strides[-2:], *of_a), long4(*b.strides[-2:], *of_b), long4(*y.strides[-2:], *of_y)
     )  # fmt: skip
     if device.cpu and a.dtype.kind == "f":
-        kernel, tall, wide = _cpu_kernel(device, a.dtype.char, m, n, outer * inner)
-        groups = (_ceil(n, wide), _ceil(m, tall), outer * inner)
-        device.launch(kernel, groups, (1, 1, 1), *args, tall, wide)
-        return
-    tile = tuning.tile(device, C_TYPES[a.dtype.char], m, n, k, outer * inner)
+        kernel, tall, wide = _cpu_kernel(device, a.dtype.char, m, n, batches)
+        size = (_ceil(n, wide), _ceil(m, tall), batches)
+        return _Plan(kernel, size, (1, 1, 1), *packed, inner, (tall, wide))
+    tile = tuning.tile(device, C_TYPES[a.dtype.char], m, n, k, batches)
     kernel = tuning.kernel(device, C_TYPES[a.dtype.char], tile)
-    groups = (_ceil(n, tile.n), _ceil(m, tile.m), outer * inner)
-    device.launch(kernel, groups, (tile.n // tile.work_n, tile.m // tile.work_m, 1), *args)
+    local = (tile.n // tile.work_n, tile.m // tile.work_m, 1)
+    size = (_ceil(n, tile.n) * local[0], _ceil(m, tile.m) * local[1], batches)
+    return _Plan(kernel, size, local, *packed, inner, ())
 
 
-@lru_cache(maxsize=4096)
 def _cpu_kernel(device: Any, char: str, m: int, n: int, batches: int) -> tuple[Any, int, int]:
     """The kernel, and how many rows and columns one work-item computes."""
     size = 4 if char == "f" else 8

@@ -13,7 +13,6 @@ the driver once a step; with exact sizes and no reserve it is a hundred times.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -49,27 +48,42 @@ def capacity(nbytes: int) -> int:
     return -(-wanted // step) * step
 
 
-class Memory:
-    """A piece of device memory, and the same bytes as the host sees them where it can."""
+WAITING = 1 << 22
+"""Bytes of one size that may be waiting for work in flight when the host needs some to write."""
 
-    __slots__ = ("buffer", "host", "size")
+
+class Memory:
+    """A piece of device memory, and the same bytes as the host sees them where it can.
+
+    Attributes:
+        seen: launches that there had been on the device when it came back to the pool: once they
+            are done, nothing in flight uses it any more.
+    """
+
+    __slots__ = ("buffer", "host", "seen", "size")
 
     def __init__(self, buffer: Any, host: np.ndarray | None, size: int) -> None:
         self.buffer = buffer
         self.host = host
         self.size = size
+        self.seen = 0
 
 
 class Block:
-    """Memory in use. When the last reference to it goes, the memory returns to its pool."""
+    """Memory in use. When the last reference to it goes, the memory returns to its pool.
 
-    __slots__ = ("buffer", "host", "memory", "returned")
+    Attributes:
+        from_host: whether the host wrote it, and so can read it at any time: arrays do not change.
+    """
+
+    __slots__ = ("buffer", "from_host", "host", "memory", "returned")
 
     def __init__(self, memory: Memory, returned: deque[Memory]) -> None:
         self.memory = memory
         self.buffer = memory.buffer
         self.host = memory.host
         self.returned = returned
+        self.from_host = False
 
     def __del__(self) -> None:
         # This may run in any thread and in the middle of anything: appending is all it does.
@@ -90,8 +104,7 @@ class Pool:
         self.allocations = 0
         """How often the device was asked for memory."""
         self._returned: deque[Memory] = deque()
-        self._idle: list[Memory] = []  # the smallest first
-        self._sizes: list[int] = []  # of those
+        self._idle: dict[int, list[Memory]] = {}  # by size
         self._idle_bytes = 0
 
     def take(self, nbytes: int) -> Block:
@@ -103,10 +116,10 @@ class Pool:
         if self._returned:
             self._sort()
         size = capacity(nbytes)
-        at = bisect_left(self._sizes, size)
-        if at < len(self._sizes) and self._sizes[at] <= size * LARGER:
-            self._idle_bytes -= self._sizes.pop(at)
-            memory = self._idle.pop(at)
+        idle = self._idle.get(size) or self._fitting(size)
+        if idle:
+            memory = idle.pop()  # the last that came back: it may still be in the processor's cache
+            self._idle_bytes -= memory.size
         else:
             memory = self._new(size)
         used = self.held - self._idle_bytes
@@ -114,15 +127,45 @@ class Pool:
             self.most_used = used
         return Block(memory, self._returned)
 
+    def take_quiet(self, nbytes: int) -> Block:
+        """Like `take`, a block that no work in flight uses: the host may write it at once.
+
+        As long as that is little memory, it is another block rather than waiting for the device.
+        """
+        if self._returned:
+            self._sort()
+        size = capacity(nbytes)
+        idle = self._idle.setdefault(size, [])
+        done = self.device.finished
+        for i, memory in enumerate(idle):
+            if memory.seen <= done:
+                idle.append(idle.pop(i))  # where `take` looks first
+                return self.take(nbytes)
+        if size * (len(idle) + 1) > WAITING:
+            self.device.finish()
+        else:
+            idle.append(self._new(size))
+            self._idle_bytes += size
+        return self.take(nbytes)
+
+    def _fitting(self, size: int) -> list[Memory] | None:
+        """The idle blocks of the smallest size that does for `size`."""
+        most = size * LARGER
+        found = min([n for n, idle in self._idle.items() if idle and size < n <= most], default=0)
+        return self._idle[found] if found else None
+
     def _sort(self) -> None:
-        """Put what came back among the idle blocks, before others of its size: it may be cached."""
-        returned = self._returned
+        """Put what came back among the idle blocks."""
+        returned, idle, launches = self._returned, self._idle, self.device.launches
         while returned:
             memory = returned.popleft()
-            at = bisect_left(self._sizes, memory.size)
-            self._sizes.insert(at, memory.size)
-            self._idle.insert(at, memory)
-            self._idle_bytes += memory.size
+            memory.seen = launches
+            size = memory.size
+            if size in idle:
+                idle[size].append(memory)
+            else:
+                idle[size] = [memory]
+            self._idle_bytes += size
 
     @property
     def idle(self) -> int:
@@ -180,15 +223,18 @@ class Pool:
 
     def _release(self, nbytes: int) -> None:
         """Give at least `nbytes` of the idle memory back, as far as there is so much."""
-        if nbytes <= 0 or not self._idle:
+        if nbytes <= 0 or not self._idle_bytes:
             return
         self.device.finish()  # work in flight may still use it
-        while nbytes > 0 and self._idle:
-            size = self._sizes.pop()
-            self._idle.pop().buffer.release()
-            self._idle_bytes -= size
-            self.held -= size
-            nbytes -= size
+        for size in sorted(self._idle, reverse=True):
+            idle = self._idle[size]
+            while idle and nbytes > 0:
+                idle.pop().buffer.release()
+                self._idle_bytes -= size
+                self.held -= size
+                nbytes -= size
+            if not idle:
+                del self._idle[size]
 
 
 def _mb(count: int) -> str:

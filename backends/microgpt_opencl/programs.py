@@ -101,6 +101,8 @@ class Programs:
         self._kernels: dict[Any, Kernel] = {}
         self.fused: dict[Any, Kernel] = {}
         """Kernels of elementwise expressions, by what they compute and how."""
+        self.recipes: dict[Any, Any] = {}
+        """How to launch them on arrays of these shapes: see `fusion`."""
         self.tiles: dict[str, Any] | None = None
         """Tiles of matrix products by class of shapes, once they were needed: see `tuning`."""
 

@@ -14,15 +14,16 @@ from microgpt_opencl.fusion import contiguous
 def from_numpy(device: Device, data: Any, dtype: np.dtype | None = None) -> Array:
     """A new array on `device` with the numbers of `data`."""
     values = np.ascontiguousarray(data, dtype).reshape(np.shape(data))
-    x = empty(device, values.shape, np.dtype(values.dtype.type))
+    x = empty(device, values.shape, np.dtype(values.dtype.type), for_host=device.unified)
     if not values.size:
         return x
     with device.lock:
         device.moved["to device"] += values.nbytes
         device.activity["copy to device"] += 1
         if device.unified:
-            device.finish()  # the block may have been somebody else's a moment ago
+            device.ask()
             host(x)[...] = values
+            x.block.from_host = True  # pyright: ignore[reportOptionalMemberAccess]
         else:
             device.write(x, values)
     return x
