@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from microgpt_opencl import arrays, memory, platforms, transfers
+from microgpt_opencl import arrays, fusion, memory, platforms, transfers
 from microgpt_opencl.device import Device
 
 import microgpt as mg
@@ -66,6 +66,7 @@ def test_a_kernel_that_is_not_in_its_file(device):
 
 
 def test_a_kernel_that_cannot_run(device):
+    device.together = 1
     kernel = device.kernel("coherence.cl", "next_number")
     x = array(device, np.zeros(4, np.int32))
     with pytest.raises(BackendError, match="running the kernel 'next_number' failed on device"):
@@ -129,7 +130,22 @@ def test_a_driver_without_memory(device, monkeypatch):
     assert arrays.empty(device, (5_000_000,), np.dtype(np.float32)).size == 5_000_000
 
 
+def test_a_launch_that_fails_when_its_results_are_in_use_leaves_nothing_to_go_on_with(device):
+    x = array(device, [1.0, 2.0])
+    np.asarray(x * 3.0)
+    kernel = next(iter(device.programs.fused.values()))
+    kernel.call = failing(cl.status_code.INVALID_KERNEL_ARGS)
+    assert device.together > 1
+    y = fusion.realised(x * 3.0)  # handed to the driver later, together with others
+    with pytest.raises(BackendError, match="running the kernel 'multiply' failed on device"):
+        np.asarray(y)
+    for use in (lambda: np.asarray(y), lambda: np.asarray(x), lambda: array(device, [1.0])):
+        with pytest.raises(BackendError, match="running the kernel 'multiply' failed .* is lost"):
+            use()
+
+
 def test_a_driver_that_finds_no_room_when_a_kernel_starts(device):
+    device.together = 1
     kernel = device.kernel("coherence.cl", "next_number")
     x = array(device, np.array([3, 0], np.int32))
     call, tries = kernel.call, []

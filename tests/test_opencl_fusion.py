@@ -18,6 +18,8 @@ def style(name: str):
     return backend().open() if name == "vectors" else small_items()
 
 
+from microgpt_opencl import fusion  # noqa: E402
+
 STYLES = ("vectors", "small items")
 RNG = np.random.default_rng(0)
 
@@ -172,3 +174,62 @@ def test_nan_and_infinities_go_through():
         )
         assert np.array_equal(mg.relu(t).numpy(), np.maximum(x, 0), equal_nan=True)
         assert np.array_equal(mg.isfinite(t).numpy(), np.isfinite(x))
+
+
+def test_small_steps_of_gradient_descent_are_one_launch():
+    from microgpt_opencl.elementwise import add_scaled
+    from microgpt_opencl.siblings import LARGEST, MOST
+
+    device = backend().open()
+    sizes = [*range(1, 2 * MOST), LARGEST + 1]
+    values = [RNG.standard_normal(n).astype("float32") for n in sizes]
+    p, g = [on(device, v) for v in values], [on(device, v * 2) for v in values]
+    steps = [add_scaled(a, b, scale=-0.1) for a, b in zip(p, g, strict=True)]
+    other = add_scaled(p[3], g[3], scale=5.0)
+    work = launched(device, lambda: [np.asarray(y) for y in steps])
+    assert work.pop("copy to host") == len(sizes)
+    assert work == {"add_scaled_many": 2, "add_scaled": 1}, "the large one by itself"
+    for y, v in zip(steps, values, strict=True):
+        assert np.array_equal(np.asarray(y), v + (v * 2) * np.float32(-0.1)), "the same bits"
+    assert np.array_equal(np.asarray(other), values[3] + values[3] * 2 * np.float32(5))
+
+
+def test_steps_that_nobody_wants_are_forgotten():
+    from microgpt_opencl.elementwise import add_scaled
+
+    device = backend().open()
+    x = on(device, np.ones(10, "float32"))
+    for _ in range(500):
+        y = add_scaled(x, x, scale=0.5)
+    assert len(device.siblings) < 100
+    del y
+    y = add_scaled(x, x, scale=2.0)
+    work = launched(device, lambda: np.asarray(y))
+    assert work == {"add_scaled": 1, "copy to host": 1}
+    assert np.asarray(y).tolist() == [3.0] * 10
+
+
+def test_what_comes_from_the_host_meets_no_work_in_flight():
+    """A block that went back to the pool may still be read by work that was not even begun."""
+    device = backend().open()
+    n = 300_000
+    results = []
+    for i in range(40):
+        x = on(device, np.full(n, i, "float32"))
+        results.append(fusion.realised(x * 2.0))
+        del x
+    assert [float(np.asarray(y)[-1]) for y in results] == [2.0 * i for i in range(40)]
+
+
+def test_waiting_data_does_not_pile_up():
+    device = backend().open()
+    device.finish()
+    device.pool.trim()
+    values = np.ones(1 << 16, "float32")
+    most = 0
+    for _ in range(200):  # nothing here waits for the device by itself
+        x = on(device, values)
+        y = fusion.realised(x * 2.0)
+        most = max(most, device.pool.held)
+    del y
+    assert most < 200 * values.nbytes / 4, "blocks are used again"

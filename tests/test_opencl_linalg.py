@@ -195,3 +195,27 @@ def test_tiles_are_measured_once_and_kept(monkeypatch, tmp_path):
     device.programs.tiles = None
     tuning.tile(device, "float", 60, 60, 60, 1)
     assert len(measured) == 4 and json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("rows", "k", "n"), [(5, 1, 1), (64, 3, 257), (700, 33, 17), (65, 100, 63)]
+)
+@pytest.mark.parametrize("units", [1, 3])
+def test_all_gradients_of_a_linear_layer_in_one_launch(monkeypatch, dtype, rows, k, n, units):
+    device = backend().open()
+    monkeypatch.setattr(device, "units", units)
+    device.programs.recipes.clear()  # they are for the device as it is
+    x, w, g = (RNG.uniform(-1, 1, s).astype(dtype) for s in ((rows, k), (n, k), (rows, n)))
+    before = sum(device.activity.values())
+    arrays = [on(device, a) for a in (g, x, w)]
+    found = linalg.linear_vjp(arrays[0], None, arrays[1], arrays[2], None, needs=(True,) * 3)
+    assert sum(device.activity.values()) - before == 4, "three copies to the device, one launch"
+    for y, want, terms in zip(found, (g @ w, g.T @ x, g.sum(axis=0)), (n, rows, rows), strict=True):
+        close(np.asarray(y), want, terms)
+    to_x, to_w, to_bias = linalg.linear_vjp(
+        arrays[0], None, arrays[1], arrays[2], None, needs=(False, True, True)
+    )
+    assert to_x is None and np.array_equal(np.asarray(to_w), np.asarray(found[1]))
+    assert np.array_equal(np.asarray(to_bias), np.asarray(found[2]))
+    device.programs.recipes.clear()

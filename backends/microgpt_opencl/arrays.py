@@ -127,6 +127,16 @@ def view(x: Array, shape: tuple[int, ...], strides: tuple[int, ...], start: int)
     return y
 
 
+def settle(y: Array, block: Block, strides: tuple[int, ...]) -> None:
+    """The expression `y` is computed: its numbers are in `block`."""
+    y.strides = strides
+    y.start = 0
+    y.weight = 0
+    y.op = None
+    y.args = ()
+    y.block = block  # last: other threads look whether there is one
+
+
 def empty(device: Device, shape: tuple[int, ...], dtype: np.dtype, for_host: bool = False) -> Array:
     """A new array, row by row, with whatever the memory held before.
 

@@ -21,6 +21,10 @@ _opened: WeakSet[Device] = WeakSet()
 ONES = ((1,), (1, 1), (1, 1, 1))
 """Local sizes of work-groups of one work-item."""
 
+TOGETHER = 8
+"""Launches that are handed to a processor's driver at once: each time its threads wake up and take
+the core from the host, which costs as much as a small kernel. Other devices should begin early."""
+
 
 def _errors() -> Any:
     return driver().Error
@@ -37,6 +41,8 @@ class Device:
         width: lanes of a vector of float32 that the device likes.
         activity: how often each kernel was launched, and what else was done, by name.
         moved: bytes copied from the host (``"to device"``) and back (``"to host"``).
+        together: launches that are handed to the driver at once.
+        siblings: expressions that could be computed in one launch: see the module of that name.
         launches, finished: kernels launched so far, and how many of them are known to be done.
         lost: why the device cannot be used any more, None as long as it can.
     """
@@ -60,6 +66,9 @@ class Device:
         self.width = _width(cl_device) if self.cpu else 1
         self.activity: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()
+        self._waiting: list[tuple[Kernel, Any, Any, list[Any]]] = []
+        self.siblings: list[Any] = []
+        self.together = TOGETHER if self.cpu else 1
         self.launches = 0
         self.finished = 0
         self.lost: str | None = None
@@ -147,14 +156,34 @@ class Device:
     ) -> None:
         """Like `launch`, with the number of work-items in all, and buffers and numbers alone."""
         with self.lock:
-            if self.lost is not None:
-                raise self._unusable()
-            try:
-                kernel.call(self.queue, size, local, *args)
-            except _errors() as error:
-                self._again(kernel, size, local, args, error)
+            self.ask()
+            self._waiting.append((kernel, size, local, args))
             self.launches += 1
             self.activity[kernel.label] += 1
+            if len(self._waiting) >= self.together:
+                self.flush(known=1)
+
+    def flush(self, known: int = 0) -> None:
+        """Hand to the driver what is waiting for that.
+
+        Args:
+            known: how many of the last launches are still in the hands of their callers, who hear
+                of a failure at once. The results of earlier ones are in use already, as if they had
+                been computed, so when one of these fails the device counts as lost.
+        """
+        with self.lock:
+            waiting, self._waiting = self._waiting, []
+            for i, (kernel, size, local, args) in enumerate(waiting):
+                self.ask()
+                try:
+                    kernel.call(self.queue, size, local, *args)
+                except _errors() as error:
+                    try:
+                        self._again(kernel, size, local, args, error)
+                    except Exception as failure:
+                        if i < len(waiting) - known and self.lost is None:
+                            self.lost = str(failure)
+                        raise
 
     def _again(self, kernel: Kernel, size: Any, local: Any, args: list[Any], error: Any) -> None:
         """Try a launch once more if it was for want of memory."""
@@ -173,6 +202,7 @@ class Device:
         cl = driver()
         with self.lock:
             self.ask()
+            self.flush()
             try:
                 self.queue.finish()
             except cl.Error as error:
@@ -193,6 +223,7 @@ class Device:
         cl = driver()
         with self.lock:
             self.ask()
+            self.flush()
             try:
                 cl.enqueue_copy(self.queue, to, source, is_blocking=True, **offset)
             except cl.Error as error:
@@ -205,6 +236,7 @@ class Device:
         if self.lost is not None:
             return
         try:
+            self.flush()
             self.queue.finish()
         except Exception as error:  # the process ends: nobody is left to tell
             self.lost = str(error)
@@ -213,6 +245,7 @@ class Device:
         """Called in a forked process, to which the device does not belong."""
         self.lock = RLock()  # a thread that is not there any more may have held the old one
         self._forked = True
+        self._waiting = []
         self.lost = "the process was forked"
 
     def ask(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.errors import DTypeError
+from microgpt_opencl import siblings
 from microgpt_opencl.arrays import Array
 from microgpt_opencl.fusion import defer, deferred
 
@@ -132,7 +133,9 @@ def power(a: Any, b: Any) -> Any:
 
 
 def add_scaled(a: Array, b: Array, *, scale: float) -> Array:
-    return defer("add_scaled", a.dtype, a, b, cast(scale, a.dtype))
+    y = defer(siblings.OP, a.dtype, a, b, cast(scale, a.dtype))
+    siblings.note(y)
+    return y
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -9,6 +9,7 @@ not depend on what ran together.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from math import prod
 from sys import getrefcount
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgpt_opencl import codegen
-from microgpt_opencl.arrays import MOST, Array, dense_strides, same_device, too_large
+from microgpt_opencl import codegen, siblings
+from microgpt_opencl.arrays import MOST, Array, dense_strides, same_device, settle, too_large
 from microgpt_opencl.programs import Kernel
 from microgpt_opencl.walking import SMALL, Walk, plan, spread
 
@@ -114,6 +115,11 @@ def realise(root: Array, in_order: bool = False) -> None:
     with device.lock:
         if root.block is not None:
             return  # another thread was quicker
+        if root.op == siblings.OP and not in_order and siblings.computed(root):
+            return
+        if root.op == "fill" and root.shape == () and root.args[0] == root.args[0]:  # not NaN
+            _constant(root)
+            return
         work = _collect(root)
         key = (root.shape, in_order, work.steps, work.kept, work.described)
         recipes = device.programs.recipes
@@ -123,6 +129,19 @@ def realise(root: Array, in_order: bool = False) -> None:
                 recipes.clear()
             recipe = recipes[key] = _recipe(work, in_order)
         _follow(recipe, work)
+
+
+def _constant(x: Array) -> None:
+    """Make `x` one of the constants of its device: gradients of losses begin with a 1 each time."""
+    device, value = x.device, x.args[0]
+    key = ("constant", x.dtype.char, value, math.copysign(1, value))
+    block = device.programs.recipes.get(key)
+    if block is None:
+        work = _single(x)
+        _follow(_recipe(work, True), work)
+        device.programs.recipes[key] = x.block
+    else:
+        settle(x, block, ())
 
 
 class Work(NamedTuple):
@@ -260,12 +279,7 @@ def _follow(recipe: Recipe, work: Work) -> None:
         args += recipe.last
         device.submit(recipe.kernel, recipe.size, recipe.local, args)
     for i, block in zip(work.kept, blocks, strict=True):
-        node = work.nodes[i]
-        node.strides = recipe.strides
-        node.weight = 0
-        node.op = None
-        node.args = ()
-        node.block = block
+        settle(work.nodes[i], block, recipe.strides)
 
 
 def _recipe(work: Work, in_order: bool) -> Recipe:

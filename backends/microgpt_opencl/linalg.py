@@ -231,7 +231,8 @@ def _plan(
         long4(*a.strides[-2:], *of_a), long4(*b.strides[-2:], *of_b), long4(*y.strides[-2:], *of_y)
     )  # fmt: skip
     if device.cpu and a.dtype.kind == "f":
-        kernel, tall, wide = _cpu_kernel(device, a.dtype.char, m, n, batches)
+        kernel = cpu_kernel(device, a.dtype.char, "gemm")
+        tall, wide = _task(device, m, n, batches)
         size = (_ceil(n, wide), _ceil(m, tall), batches)
         return _Plan(kernel, size, (1, 1, 1), *packed, inner, (tall, wide))
     tile = tuning.tile(device, C_TYPES[a.dtype.char], m, n, k, batches)
@@ -241,8 +242,8 @@ def _plan(
     return _Plan(kernel, size, local, *packed, inner, ())
 
 
-def _cpu_kernel(device: Any, char: str, m: int, n: int, batches: int) -> tuple[Any, int, int]:
-    """The kernel, and how many rows and columns one work-item computes."""
+def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
+    """A kernel of ``gemm_cpu.cl``, with blocks for the registers and caches of the processor."""
     size = 4 if char == "f" else 8
     width = max(device.width * 4 // size, 2)
     rows = 12 if device.width == 16 else 6
@@ -250,15 +251,17 @@ def _cpu_kernel(device: Any, char: str, m: int, n: int, batches: int) -> tuple[A
     columns = 512
     while (96 + columns) * 384 * size > device.local_memory and columns > 2 * width:
         columns //= 2
-    kernel = device.kernel(
-        "gemm_cpu.cl", "gemm", REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns
-    )
+    return device.kernel("gemm_cpu.cl", name, REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns)
+
+
+def _task(device: Any, m: int, n: int, batches: int) -> tuple[int, int]:
+    """How many rows and columns of a product one work-item computes."""
     parts = _ceil(device.units, max(batches, 1))
     if parts == 1:
-        return kernel, m, n
+        return m, n
     if m >= n:
-        return kernel, _ceil(_ceil(m, parts), rows) * rows, n
-    return kernel, m, _ceil(_ceil(n, parts), 2 * width) * 2 * width
+        return _ceil(_ceil(m, parts), 12) * 12, n
+    return m, _ceil(_ceil(n, parts), 64) * 64
 
 
 def _ceil(a: int, b: int) -> int:
@@ -297,6 +300,8 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 def linear_vjp(g: Array, y: Any, x: Array, weight: Array, bias: Any, *, needs: Any) -> tuple:
     for_x, for_weight, for_bias = needs
     rows = _rows(g)
+    if for_weight and for_bias and _one_launch(rows, x, weight):
+        return _all_gradients(rows, _rows(x), realised(weight), x.shape, for_x)
     to_x = to_weight = to_bias = None
     if for_x:
         to_x = product(rows, realised(weight))
@@ -306,6 +311,45 @@ def linear_vjp(g: Array, y: Any, x: Array, weight: Array, bias: Any, *, needs: A
         to_weight = product(_transposed(rows), _rows(x))
     if for_bias:
         to_bias = reduction.column_sums(rows)
+    return to_x, to_weight, to_bias
+
+
+def _one_launch(g: Array, x: Array, weight: Array) -> bool:
+    """Whether one kernel computes all gradients: on processors, unless their BLAS does better."""
+    return (
+        g.device.cpu
+        and g.dtype.kind == "f"
+        and g.dtype is x.dtype is weight.dtype
+        and g.strides[1] == 1
+        and g.shape[0] > FEW
+        and min(weight.shape) > 0
+        and not (chosen() == "blas" and g.device.unified)
+    )
+
+
+def _all_gradients(
+    g: Array, x: Array, weight: Array, shape: tuple[int, ...], for_x: bool
+) -> tuple[Array | None, Array, Array]:
+    device, dtype, (m, n), k = g.device, g.dtype, g.shape, x.shape[1]
+    to_weight, to_bias = empty(device, (n, k), dtype), empty(device, (n,), dtype)
+    to_x = empty(device, shape, dtype) if for_x else None
+    into = to_weight if to_x is None else to_x
+    recipes = device.programs.recipes
+    key = ("linear_vjp", dtype.char, m, n, k, for_x)
+    plan = recipes.get(key)
+    if plan is None:
+        kernel = cpu_kernel(device, dtype.char, "linear_vjp")
+        x_share, w_share = _ceil(m, device.units), _ceil(_ceil(k, device.units), 64) * 64
+        x_tasks, w_tasks = _ceil(m, x_share) if for_x else 0, _ceil(k, w_share)
+        last = (m, n, k, x_tasks, x_share, w_tasks, w_share)
+        plan = recipes[key] = kernel, (x_tasks + w_tasks + 1,), last
+    kernel, size, last = plan
+    args = [
+        g.block.buffer, g.start, *g.strides, x.block.buffer, x.start, *x.strides,  # pyright: ignore
+        weight.block.buffer, weight.start, *weight.strides, into.block.buffer,  # pyright: ignore
+        to_weight.block.buffer, to_bias.block.buffer, *last,  # pyright: ignore
+    ]  # fmt: skip
+    device.submit(kernel, size, (1,), args)
     return to_x, to_weight, to_bias
 
 

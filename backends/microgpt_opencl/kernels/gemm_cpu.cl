@@ -237,6 +237,46 @@ MICROKERNEL(multiply_tail, TAIL, ROWS_4)
 MICROKERNEL(multiply_tail, TAIL, ROWS_2)
 #endif
 
+// C = A·B for a block of C: rows first_row … end_row, columns first_column … end_column. A(i, p) is
+// a[i·a_row + p·a_column], B(p, j) and C(i, j) likewise, and C's columns are adjacent.
+// It is not inlined: compilers take as long for each copy as for the rest of the program.
+WIDE __attribute__((noinline)) void product(
+    global const REAL *a, long a_row, long a_column, global const REAL *b, long b_row,
+    long b_column, global REAL *c, long c_row, global const REAL *bias, int first_row, int end_row,
+    int first_column, int end_column, int k, int flags, local REAL *packed_a, local REAL *packed_b)
+{
+    for (int jc = first_column; jc < end_column; jc += NC) {
+        int nc = MIN(NC, end_column - jc);
+        int pc = 0;
+        do {  // once even where k is 0: C then becomes zeros, or the bias
+            int kc = MIN(KC, k - pc);
+            int accumulate = pc > 0 || (flags & ACCUMULATE);
+            int add_bias = pc == 0 && (flags & BIAS);
+            pack_b(b + pc * b_row + jc * b_column, b_row, b_column, kc, nc, packed_b);
+            for (int ic = first_row; ic < end_row; ic += MC) {
+                int mc = MIN(MC, end_row - ic);
+                pack_a(a + ic * a_row + pc * a_column, a_row, a_column, mc, kc, packed_a);
+                for (int jr = 0; jr < nc; jr += NR) {
+                    int columns = MIN(NR, nc - jr), j = jc + jr;
+                    global const REAL *bias_at = add_bias ? bias + j : 0;
+                    int i = 0;
+                    for (; i + 2 * TAIL < mc; i += MR)
+                        multiply_block(packed_a + i * KC, packed_b + jr * KC, kc,
+                                       c + (ic + i) * c_row + j, c_row, MIN(MR, mc - i), columns,
+                                       bias_at, accumulate);
+                    for (; i < mc; i += TAIL)
+                        multiply_tail(packed_a + i * KC, packed_b + jr * KC, kc,
+                                      c + (ic + i) * c_row + j, c_row, MIN(TAIL, mc - i), columns,
+                                      bias_at, accumulate);
+                }
+            }
+            pc += KC;
+        } while (pc < k);
+    }
+}
+
+// ---- Kernels --------------------------------------------------------------------------------
+
 // A(i, p) = a[a_start + i·a_strides.s0 + p·a_strides.s1 + batch], B(p, j) and C(i, j) likewise
 // (C's columns must be adjacent: c_strides.s1 is not used); a batch is numbered in two levels,
 // outer·strides.s2 + inner·strides.s3, so that heads inside rows need no copy.
@@ -252,42 +292,67 @@ WIDE kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm(
     local REAL packed_b[NC * KC] __attribute__((aligned(64)));
     int first_column = (int)get_group_id(0) * task_columns;
     int first_row = (int)get_group_id(1) * task_rows;
-    int end_column = MIN(n, first_column + task_columns);
-    int end_row = MIN(m, first_row + task_rows);
     long outer = get_group_id(2) / inner_batches, inner = get_group_id(2) % inner_batches;
-    a += a_start + outer * a_strides.s2 + inner * a_strides.s3;
-    b += b_start + outer * b_strides.s2 + inner * b_strides.s3;
-    c += c_start + outer * c_strides.s2 + inner * c_strides.s3;
-    bias += bias_start;
+    product(a + a_start + outer * a_strides.s2 + inner * a_strides.s3, a_strides.s0, a_strides.s1,
+            b + b_start + outer * b_strides.s2 + inner * b_strides.s3, b_strides.s0, b_strides.s1,
+            c + c_start + outer * c_strides.s2 + inner * c_strides.s3, c_strides.s0,
+            bias + bias_start, first_row, MIN(m, first_row + task_rows), first_column,
+            MIN(n, first_column + task_columns), k, flags, packed_a, packed_b);
+}
 
-    for (int jc = first_column; jc < end_column; jc += NC) {
-        int nc = MIN(NC, end_column - jc);
-        int pc = 0;
-        do {  // once even where k is 0: C then becomes zeros, or the bias
-            int kc = MIN(KC, k - pc);
-            int accumulate = pc > 0 || (flags & ACCUMULATE);
-            int add_bias = pc == 0 && (flags & BIAS);
-            pack_b(b + pc * b_strides.s0 + jc * b_strides.s1, b_strides.s0, b_strides.s1, kc, nc,
-                   packed_b);
-            for (int ic = first_row; ic < end_row; ic += MC) {
-                int mc = MIN(MC, end_row - ic);
-                pack_a(a + ic * a_strides.s0 + pc * a_strides.s1, a_strides.s0, a_strides.s1, mc,
-                       kc, packed_a);
-                for (int jr = 0; jr < nc; jr += NR) {
-                    int columns = MIN(NR, nc - jr), j = jc + jr;
-                    global const REAL *bias_at = add_bias ? bias + j : 0;
-                    int i = 0;
-                    for (; i + 2 * TAIL < mc; i += MR)
-                        multiply_block(packed_a + i * KC, packed_b + jr * KC, kc,
-                                       c + (ic + i) * c_strides.s0 + j, c_strides.s0,
-                                       MIN(MR, mc - i), columns, bias_at, accumulate);
-                    for (; i < mc; i += TAIL)
-                        multiply_tail(packed_a + i * KC, packed_b + jr * KC, kc,
-                                      c + (ic + i) * c_strides.s0 + j, c_strides.s0,
-                                      MIN(TAIL, mc - i), columns, bias_at, accumulate);
-                }
+#define SUMMED 256  // rows that are added one after the other, before their sum is added to others
+#define ADD_ROWS(i) \
+    part##i += GLOBAL_VECTOR(row, i);
+#define ADD_PARTS(i) \
+    total##i += part##i;
+
+// The sums of the columns of g; reads and writes up to four vectors past the last one.
+WIDE __attribute__((noinline)) void column_sums(
+    global const REAL *g, long g_row, int rows, int columns, global REAL *sums)
+{
+    for (int j = 0; j < columns; j += 4 * WIDTH) {
+        VECTOR total0 = 0, total1 = 0, total2 = 0, total3 = 0;
+        for (int first = 0; first < rows; first += SUMMED) {
+            VECTOR part0 = 0, part1 = 0, part2 = 0, part3 = 0;
+            int end = MIN(rows, first + SUMMED);
+            for (int i = first; i < end; ++i) {
+                global const REAL *row = g + i * g_row + j;
+                ROWS_4(ADD_ROWS)
             }
-            pc += KC;
-        } while (pc < k);
+            ROWS_4(ADD_PARTS)
+        }
+        GLOBAL_VECTOR(sums + j, 0) = total0;
+        GLOBAL_VECTOR(sums + j, 1) = total1;
+        GLOBAL_VECTOR(sums + j, 2) = total2;
+        GLOBAL_VECTOR(sums + j, 3) = total3;
     }
+}
+
+// All gradients of y = x·Wᵀ + bias in one launch, for g of rows × outputs, x of rows × inputs and
+// W of outputs × inputs: g·W, gᵀ·x, and the sums of g's columns. The first `x_tasks` work-groups
+// share out the rows of the first product, the next `w_tasks` the columns of the second, and one
+// more makes the sums if there is a bias.
+WIDE kernel __attribute__((reqd_work_group_size(1, 1, 1))) void linear_vjp(
+    global const REAL *g, ulong g_start, long g_row, long g_column,
+    global const REAL *x, ulong x_start, long x_row, long x_column,
+    global const REAL *w, ulong w_start, long w_row, long w_column,
+    global REAL *to_x, global REAL *to_w, global REAL *to_bias,
+    int rows, int outputs, int inputs, int x_tasks, int x_share, int w_tasks, int w_share)
+{
+    local REAL packed_a[MC * KC] __attribute__((aligned(64)));
+    local REAL packed_b[NC * KC] __attribute__((aligned(64)));
+    int task = get_group_id(0);
+    g += g_start;
+    x += x_start;
+    w += w_start;
+    if (task < x_tasks) {
+        int first = task * x_share;
+        product(g, g_row, g_column, w, w_row, w_column, to_x, inputs, 0, first,
+                MIN(rows, first + x_share), 0, inputs, outputs, 0, packed_a, packed_b);
+    } else if (task < x_tasks + w_tasks) {
+        int first = (task - x_tasks) * w_share;
+        product(g, g_column, g_row, x, x_row, x_column, to_w, inputs, 0, 0, outputs, first,
+                MIN(inputs, first + w_share), rows, 0, packed_a, packed_b);
+    } else
+        column_sums(g, g_row, rows, outputs, to_bias);
 }
