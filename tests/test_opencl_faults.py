@@ -62,12 +62,15 @@ def test_a_kernel_that_does_not_build(device):
 
 def test_a_kernel_that_is_not_in_its_file(device):
     with pytest.raises(BackendError, match="no kernel 'nonesuch'"):
-        device.kernel("coherence.cl", "nonesuch")
+        device.kernel("frame.cl", "nonesuch")
+
+
+NEXT = "kernel void next_number(global int *x, ulong start) { x[start + 1] = x[start] + 1; }"
 
 
 def test_a_kernel_that_cannot_run(device):
     device.together = 1
-    kernel = device.kernel("coherence.cl", "next_number")
+    kernel = device.programs.of_source(NEXT, "next_number", "next_number")
     x = array(device, np.zeros(4, np.int32))
     with pytest.raises(BackendError, match="running the kernel 'next_number' failed on device"):
         device.launch(kernel, (1,), (device.max_local * 1024,), x)
@@ -146,7 +149,7 @@ def test_a_launch_that_fails_when_its_results_are_in_use_leaves_nothing_to_go_on
 
 def test_a_driver_that_finds_no_room_when_a_kernel_starts(device):
     device.together = 1
-    kernel = device.kernel("coherence.cl", "next_number")
+    kernel = device.programs.of_source(NEXT, "next_number", "next_number")
     x = array(device, np.array([3, 0], np.int32))
     call, tries = kernel.call, []
 

@@ -233,3 +233,16 @@ def test_waiting_data_does_not_pile_up():
         most = max(most, device.pool.held)
     del y
     assert most < 200 * values.nbytes / 4, "blocks are used again"
+
+
+def test_the_host_does_not_run_away():
+    from microgpt_opencl.device import AHEAD
+
+    device = backend().open()
+    x = on(device, np.ones(10, "float32"))
+    most = 0
+    for _ in range(5 * AHEAD):
+        y = fusion.realised(x * 2.0)
+        most = max(most, device.launches - device.finished)
+    assert AHEAD < most <= 2 * AHEAD + device.together
+    assert np.asarray(y).tolist() == [2.0] * 10

@@ -23,6 +23,7 @@ opencl.needed()
 def device(tmp_path, monkeypatch):
     """A device that nothing else uses, with a cache folder that is empty."""
     monkeypatch.setenv("MICROGPT_OPENCL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(programs, "keeps", lambda device: True)  # also those of PoCL
     name, found = next(iter(platforms.found().items()))
     return Device(name, found)
 
@@ -34,7 +35,7 @@ def doubled(device, factor=2):
     """What a kernel makes of [1, 1, 1]."""
     kernel = device.programs.of_source(SOURCE, "twice", "twice", {"FACTOR": factor})
     x = from_numpy(device, np.ones(3, np.float32))
-    device.run(kernel, (3,), None, x.block.buffer)
+    device.submit(kernel, (3,), None, [x.block.buffer])
     return np.asarray(x).tolist()
 
 
@@ -55,6 +56,13 @@ def test_programs_are_kept(device):
     assert doubled(second) == [2, 2, 2]
     assert (second.programs.built, second.programs.loaded) == (0, device.programs.built)
     assert {f.suffix for f in files(device)} == {".bin"}
+
+
+def test_pocl_keeps_its_programs_itself(device, monkeypatch):
+    monkeypatch.undo()
+    if "PoCL" not in device.platform:
+        pytest.skip(f"the device is one of {device.platform}")
+    assert not programs.keeps(device)
 
 
 def fused(device):
@@ -146,5 +154,37 @@ def test_two_processes_start_at_once(tmp_path):
 
 
 def test_files_may_be_joined(device):
-    kernel = device.kernel(("prelude.cl", "coherence.cl"), "next_number")
-    assert kernel is device.kernel(("prelude.cl", "coherence.cl"), "next_number")
+    kernel = device.kernel(("lanes.cl", "frame.cl"), "frame", REAL="float", WIDTH=4)
+    assert kernel is device.kernel(("lanes.cl", "frame.cl"), "frame", REAL="float", WIDTH=4)
+
+
+SEVERAL = """
+float helper(float x) { return x; }
+kernel void a(global float *x) {
+    if (x) { x[0] = helper(1); }
+}
+WIDE kernel void norm(
+    global float *x)
+{
+    x[0] = 2;
+}
+#define M 3
+kernel WIDE __attribute__((reqd_work_group_size(1, 1, 1))) void norm_gradient(global float *x)
+{
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("a", ["a"]),
+        ("norm", ["norm", "norm_gradient"]),
+        ("norm_gradient", ["norm", "norm_gradient"]),
+    ],
+)
+def test_only_what_is_needed_is_compiled(name, there):
+    left = programs.only(SEVERAL, name)
+    assert [k for k in ("a", "norm", "norm_gradient") if f"void {k}(" in left] == there
+    assert "float helper" in left and "#define M 3" in left
+    assert left.count("{") == left.count("}")

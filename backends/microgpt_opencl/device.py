@@ -25,6 +25,9 @@ TOGETHER = 8
 """Launches that are handed to a processor's driver at once: each time its threads wake up and take
 the core from the host, which costs as much as a small kernel. Other devices should begin early."""
 
+AHEAD = 512
+"""Launches by which the host may be ahead, twice over: the driver remembers all of them."""
+
 
 def _errors() -> Any:
     return driver().Error
@@ -69,6 +72,7 @@ class Device:
         self._waiting: list[tuple[Kernel, Any, Any, list[Any]]] = []
         self.siblings: list[Any] = []
         self.together = TOGETHER if self.cpu else 1
+        self._mark: tuple[int, Any] = (0, None)
         self.launches = 0
         self.finished = 0
         self.lost: str | None = None
@@ -90,19 +94,17 @@ class Device:
         _opened.add(self)
 
     def _coherent(self) -> bool:
-        """Whether kernels and the host see what the other wrote without mapping memory."""
+        """Whether device and host see what the other wrote without mapping memory."""
         self.unified = True
-        memory = self.allocate(1024)
+        here, there = self.allocate(1024), self.allocate(1024)
         self.unified = False
-        if memory.host is None:
+        if here.host is None or there.host is None:
             return False
-        values = memory.host.view(np.int32)
-        kernel = self.kernel("coherence.cl", "next_number")
         for number in (5, 11):
-            values[0] = number
-            self.submit(kernel, (1,), (1,), [memory.buffer, 0])
+            here.host[:] = number
+            driver().enqueue_copy(self.queue, there.buffer, here.buffer)
             self.finish()
-            if values[1] != number + 1:
+            if not (there.host == number).all():
                 return False
         return True
 
@@ -173,10 +175,11 @@ class Device:
         """
         with self.lock:
             waiting, self._waiting = self._waiting, []
+            event = None
             for i, (kernel, size, local, args) in enumerate(waiting):
                 self.ask()
                 try:
-                    kernel.call(self.queue, size, local, *args)
+                    event = kernel.call(self.queue, size, local, *args)
                 except _errors() as error:
                     try:
                         self._again(kernel, size, local, args, error)
@@ -184,6 +187,20 @@ class Device:
                         if i < len(waiting) - known and self.lost is None:
                             self.lost = str(failure)
                         raise
+            if event is not None and self.launches - self._mark[0] >= AHEAD:
+                self._wait_for_mark()
+                self._mark = self.launches, event
+
+    def _wait_for_mark(self) -> None:
+        """Wait for what was begun `AHEAD` launches ago."""
+        count, event = self._mark
+        if event is None or count <= self.finished:
+            return
+        try:
+            event.wait()
+        except driver().Error as error:
+            raise self._failed("waiting for the device", error) from error
+        self.finished = count
 
     def _again(self, kernel: Kernel, size: Any, local: Any, args: list[Any], error: Any) -> None:
         """Try a launch once more if it was for want of memory."""

@@ -1,10 +1,13 @@
 """From kernel source to kernels: small templates, built once per device and kept on disk.
 
-A template is OpenCL C in which names in capitals are filled in by ``-D NAME=value``. What a device
-makes of a source is kept in a file named after a hash of everything it depends on, and begins with
-a checksum of its contents and of that name. A file that is damaged, cut off or somebody else's is
-made again, and two processes that write the same one do each other no harm: it is written under
-another name and put into place. A folder that cannot be written to is read all the same.
+A template is OpenCL C in which names in capitals are filled in by ``-D NAME=value``. Of the kernels
+in a file, a program has only those that are needed together.
+
+What a device makes of a source is kept in a file named after a hash of everything it depends on,
+and begins with a checksum of its contents and of that name. A file that is damaged, cut off or
+somebody else's is made again, and two processes that write the same one do each other no harm: it
+is written under another name and put into place. A folder that cannot be written to is read all the
+same. (PoCL does all that itself, see `keeps`.)
 """
 
 from __future__ import annotations
@@ -53,6 +56,38 @@ def read(file: str | tuple[str, ...]) -> str:
     folder = files("microgpt_opencl").joinpath("kernels")
     names = (file,) if isinstance(file, str) else file
     return "\n".join([folder.joinpath(name).read_text(encoding="utf-8") for name in names])
+
+
+PARTNERS = (
+    ("gemm", "linear_vjp"), ("norm", "norm_gradient"), ("softmax", "softmax_gradient"),
+    ("cross_entropy", "cross_entropy_gradient"), ("take", "index_add"), ("unfold", "fold"),
+    ("lstm_forward", "lstm_backward"), ("lstm_cell", "lstm_cell_gradient"),
+    ("rnn_forward", "rnn_backward"), ("rnn_cell", "rnn_cell_gradient"),
+)  # fmt: skip
+"""Kernels that programs use together, so that they are best compiled together."""
+
+
+def only(source: str, name: str) -> str:
+    """`source` without the kernels that are neither `name` nor its partners.
+
+    Compilers take their time, for kernels that nobody calls as well.
+    """
+    wanted = next((group for group in PARTNERS if name in group), (name,))
+    parts, end = [], 0
+    for found in re.finditer(r"^(?:WIDE )?kernel\b[^;{]*?\bvoid (\w+)\(", source, re.MULTILINE):
+        if found[1] not in wanted:
+            parts.append(source[end : found.start()])
+            end = source.index("\n}", found.start()) + 2
+    return "".join([*parts, source[end:]])
+
+
+def keeps(device: Device) -> bool:
+    """Whether programs of this device are kept on disk here.
+
+    PoCL keeps what it compiled itself. Asked for a binary it would compile everything once more,
+    for launches of any size, which takes as long as the rest.
+    """
+    return "PoCL" not in device.platform
 
 
 def argument_types(source: str, name: str, defines: dict[str, Any]) -> list[Any]:
@@ -117,7 +152,7 @@ class Programs:
             with self.device.lock:
                 found = self._kernels.get(key)  # another thread may have been quicker
                 if found is None:
-                    found = self.of_source(read(file), name, name, defines)
+                    found = self.of_source(only(read(file), name), name, name, defines)
                     self._kernels[key] = found
         return found
 
@@ -140,7 +175,7 @@ class Programs:
         cl = driver()
         device = self.device
         full = read("prelude.cl") + source
-        path = self._path(full, options)
+        path = self._path(full, options) if keeps(device) else None
         binary = load(path)
         if binary is not None:
             try:
@@ -165,7 +200,8 @@ class Programs:
                 f"another device (`microgpt doctor` lists them), may help. It said:\n{log}"
             ) from error
         self.built += 1
-        store(path, program.get_info(cl.program_info.BINARIES)[0])
+        if path is not None:
+            store(path, program.get_info(cl.program_info.BINARIES)[0])
         return program
 
     def _path(self, source: str, options: str) -> Path | None:
@@ -197,10 +233,8 @@ def load(path: Path | None) -> bytes | None:
     return binary if whole else None
 
 
-def store(path: Path | None, binary: bytes) -> None:
+def store(path: Path, binary: bytes) -> None:
     """Write a cache file; where that is impossible, programs are built in every process."""
-    if path is None:
-        return
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,6 +62,10 @@ inline void copy_part(
 #endif
 }
 
+#define PART(k)                                                                                    \
+    if (part == k) copy_part(y, total, at, x##k + x##k##_start, n##k, s##k, rows);                 \
+    at += n##k;
+
 // Up to 8 parts side by side: y[r, first + n0 + … + n(k-1) + c] = xk[r, c].
 // total: length of a row of y; sk: steps from one row of xk to the next.
 // Work-items: axis 1 has the parts, axis 0 shares the work of each.
@@ -79,9 +83,6 @@ kernel void concat(
     const int part = get_group_id(1);
     int at = first;
     y += y_start;
-#define PART(k)                                                                                    \
-    if (part == k) copy_part(y, total, at, x##k + x##k##_start, n##k, s##k, rows);                 \
-    at += n##k;
     PART(0) PART(1) PART(2) PART(3) PART(4) PART(5) PART(6) PART(7)
 }
 
@@ -97,6 +98,14 @@ kernel void concat_two(
     PART(0) PART(1)
 }
 
+#define OUTER(k)                                                                                   \
+    if (n##k > 1 || m##k != 1) {                                                                   \
+        const int q = rest % n##k - low##k, i = step##k == 1 ? q : q / step##k;                    \
+        rest /= n##k;                                                                              \
+        inside = inside && q >= 0 && i < m##k && i * step##k == q;                                 \
+        from += i * s##k;                                                                          \
+    }
+
 // Element i of an axis of x lies at low + i · step of that axis of y, and all else is `value`.
 // Axes 0 to 3 are the outer ones, "a" is the innermost: n is the length in y, m that in x, and s
 // the step in memory from one element of x to the next. rows = n0 · n1 · n2 · n3.
@@ -110,13 +119,6 @@ kernel void pad(
 {
     y += y_start;
     x += x_start;
-#define OUTER(k)                                                                                   \
-    if (n##k > 1 || m##k != 1) {                                                                   \
-        const int q = rest % n##k - low##k, i = step##k == 1 ? q : q / step##k;                    \
-        rest /= n##k;                                                                              \
-        inside = inside && q >= 0 && i < m##k && i * step##k == q;                                 \
-        from += i * s##k;                                                                          \
-    }
 #if WIDTH > 1
     const int share = (rows + get_num_groups(0) - 1) / get_num_groups(0);
     const int last = min(((int)get_group_id(0) + 1) * share, rows);
