@@ -155,6 +155,24 @@ def test_large_arguments_do_not_disturb_their_neighbours():
             np.testing.assert_allclose(op(x).numpy(), true(values.astype("float64")), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("odd", [0.0, -0.0, 1e-310, np.inf, np.nan, -1.0, 1e300, 1e-300])
+@pytest.mark.parametrize("n", [5, 8, 16, 33])
+def test_odd_bases_of_powers_do_not_disturb_their_neighbours(dtype, odd, n):
+    """PoCL's power of a vector of float64 is wrong elsewhere if one element is 0, say."""
+    x = RNG.uniform(0.01, 3, n)
+    x[n // 2] = odd
+    with np.errstate(all="ignore"):
+        x = x.astype(dtype)
+        exponents = RNG.uniform(-2, 3, n).astype(dtype)
+        t = mg.tensor(x, backend="opencl")
+        for found, want in (
+            (t**1.5, x ** np.asarray(1.5, dtype)),
+            (t ** mg.tensor(exponents, backend="opencl"), x**exponents),
+        ):
+            np.testing.assert_allclose(found.numpy(), want, rtol=64 * np.finfo(dtype).eps)
+
+
 def test_more_elements_than_kernels_can_count_are_refused():
     x = mg.ones((1, 1), backend="opencl")
     with pytest.raises(ShapeError, match=r"2³¹ - 1 elements; got shape \(65536, 32768\)"):

@@ -106,7 +106,7 @@ def _targets(target: Any, classes: int, ignore_index: int) -> tuple[Any, Any, in
         raise ShapeError(
             f"cross_entropy: targets must be from 0 to {classes - 1} (or ignore_index="
             f"{ignore_index}); got {safe.min()} to {safe.max()}"
-        )
+        ).about("class-out-of-range")
     return safe, ignored, target.size - int(np.count_nonzero(ignored))
 
 

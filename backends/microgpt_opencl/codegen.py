@@ -84,7 +84,7 @@ class _Writer:
         """Vectors at any address. (PoCL calls a function for vload and vstore.)"""
         chars = {leaf.dtype for leaf in self.leaves} | {self.steps[i].dtype for i in self.kept}
         types = sorted({C_TYPES[char] for char in chars})
-        needed = sorted({(s.op, s.dtype) for s in self.steps if s.op in CAREFUL})
+        needed = sorted({(s.op, s.dtype) for s in self.steps} & CAREFUL)
         helpers = [helper(op, char, self.width) for op, char in needed] if self.width > 1 else []
         return helpers + [
             f"typedef {t}{self.width} loose_{t} __attribute__((aligned(sizeof({t}))));"

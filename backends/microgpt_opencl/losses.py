@@ -70,7 +70,7 @@ def _no_classes(target: Array, classes: int, ignore_index: int) -> ShapeError:
     return ShapeError(
         f"cross_entropy: targets must be from 0 to {classes - 1} (or ignore_index={ignore_index}); "
         f"got {values.min()} to {values.max()}"
-    )
+    ).about("class-out-of-range")
 
 
 def cross_entropy_vjp(

@@ -124,11 +124,23 @@ def _gelu_slope(t: _Kind, near: str, s: str) -> str:
 
 
 def helper(function: str, char: str, width: int) -> str:
-    """A function of vectors that computes large arguments one by one.
+    """A function of vectors that computes some arguments one by one.
 
-    The sine of PoCL 3 is wrong in all lanes of a vector of float32 as soon as one is large.
+    PoCL 3 is wrong in all lanes of a vector as soon as one is large (sine and the like), or zero,
+    infinite or denormal (powers of float64).
     """
     t = _Kind(char, width)
+    if function == "pow":
+        return f"""
+static {t.name} careful_pow({t.name} x, {t.name} y)
+{{
+    {t.base} bases[{width}], powers[{width}];
+    vstore{width}(x, 0, bases);
+    vstore{width}(y, 0, powers);
+    for (int k = 0; k < {width}; k++) bases[k] = pow(bases[k], powers[k]);
+    return vload{width}(0, bases);
+}}
+"""
     limit = t.number(_SAFE)
     return f"""
 static {t.name} careful_{function}({t.name} x)
@@ -148,12 +160,19 @@ static {t.name} careful_{function}({t.name} x)
 """
 
 
-CAREFUL = ("sin", "cos", "tan")
+CAREFUL = {("sin", "f"), ("cos", "f"), ("tan", "f"), ("sin", "d"), ("cos", "d"), ("tan", "d"),
+           ("pow", "d")}  # fmt: skip
+"""Functions, and types, whose vectors need a helper."""
+
 _SAFE = 10000
 
 
 def _careful(function: str) -> Text:
-    return lambda t, x: f"{'careful_' if t.width > 1 else ''}{function}({x})"
+    def call(t: _Kind, *names: str) -> str:
+        careful = t.width > 1 and (function, t.char) in CAREFUL
+        return f"{'careful_' if careful else ''}{function}({', '.join(names)})"
+
+    return call
 
 
 TEXTS: dict[str, Text] = {
@@ -163,14 +182,13 @@ TEXTS: dict[str, Text] = {
     "subtract": lambda t, a, b: f"{a} - {b}",
     "multiply": lambda t, a, b: f"{a} * {b}",
     "divide": lambda t, a, b: f"{a} / {b}",
-    "pow": _named("pow"),
     "negative": lambda t, x: f"-{x}",
     "abs": _absolute,
     "sign": _sign,
     "square": lambda t, x: f"{x} * {x}",
     "add_scaled": lambda t, a, b, scale: f"{a} + {b} * {scale}",
     **{f: _named(f) for f in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "erf")},
-    **{f: _careful(f) for f in CAREFUL},
+    **{f: _careful(f) for f in ("sin", "cos", "tan", "pow")},
     "sigmoid": _sigmoid,
     "softplus": _softplus,
     "relu": lambda t, x: _larger(t, x, t.number(0)),
