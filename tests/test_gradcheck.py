@@ -340,6 +340,10 @@ def test_check_op_draws_for_an_op_of_ones_own() -> None:
         TABLE.pop("cubed", None)
     with pytest.raises(mg.errors.InputTypeError, match="gradcheck"):
         check_op(lambda x: x)
+    with pytest.raises(mg.errors.InputError, match="examples must be .* got \\(3, 4\\)"):
+        check_op(mg.exp, (3, 4))  # type: ignore[arg-type]
+    with pytest.raises(mg.errors.InputError, match="order must be 1 or 2; got 3"):
+        check_op(mg.exp, order=3)
 
 
 def test_an_op_without_a_rule_is_refused_at_declaration() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.errors import InputTypeError, missing_extra
+from microgpt.errors import InputError, InputTypeError, missing_extra
 from microgpt.ops.table import Op
 from microgpt.tensor import tensor
 from microgpt.testing.cases import Case
@@ -103,6 +103,8 @@ def check_op(function: Any, examples: int = 50, order: int = 2) -> None:
         AssertionError: if a property does not hold; a GradcheckError, which is one, if a gradient
             is wrong.
         MissingExtraError: if Hypothesis is not installed (extra: test).
+        InputError: if `examples` or `order` is out of range.
+        InputTypeError: if `function` is no op.
 
     Example:
         >>> import microgpt as mg
@@ -118,6 +120,13 @@ def check_op(function: Any, examples: int = 50, order: int = 2) -> None:
             "check_op takes an op made by mg.primitive or mg.fused; got "
             f"{type(function).__name__}; for other functions there is mg.testing.gradcheck"
         )
+    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
+        raise InputError(
+            f"check_op: examples must be a whole number of 1 or more; got {examples!r}; the inputs "
+            "themselves are drawn from the op's domain"
+        )
+    if order not in (1, 2):
+        raise InputError(f"check_op: order must be 1 or 2; got {order!r}")
     try:
         import hypothesis  # noqa: F401
     except ImportError:
