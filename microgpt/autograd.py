@@ -358,7 +358,7 @@ def _freed(node: Node) -> GraphFreedError:
         "the first; required: one backward per graph. Compute the output again, add the losses "
         "up before one backward(), or call the first with backward(retain_graph=True). If a state "
         "is carried over from the step before (as in an RNN), detach() it there." + _line(node)
-    )
+    ).about("backward-twice")
 
 
 def _modified(node: Node, i: int) -> ModifiedError:
@@ -368,7 +368,7 @@ def _modified(node: Node, i: int) -> ModifiedError:
         "the op recorded it, and the gradient needs the old ones; change "
         "values (optimizer.step(), .data = …) only after backward(), or compute the output again"
         + _line(node)
-    )
+    ).about("changed-value")
 
 
 def _located(error: MicrogptError, node: Node) -> MicrogptError:
@@ -449,7 +449,7 @@ def _edge_of(tensor: TensorBase, purpose: str) -> Node:
             f"{purpose} needs a tensor that requires a gradient; got one of shape "
             f"{tuple(tensor._data.shape)} that depends on no tensor with requires_grad=True "
             "(was it computed under no_grad(), detached, or made from an integer?)"
-        )
+        ).about("nothing-to-differentiate")
     return tensor._edge
 
 
@@ -461,7 +461,7 @@ def _seed(tensor: TensorBase, gradient: TensorBase | None) -> TensorBase:
                 f"backward() without an argument needs an output of one element; got shape "
                 f"{shape}; reduce it first (loss.sum(), loss.mean()) or pass the gradient of "
                 "your loss with respect to this tensor, of the same shape"
-            )
+            ).about("backward-of-many")
         return attach(type(tensor), TABLE["ones_like"].function(tensor._data))
     if tuple(gradient.shape) != shape:  # pyright: ignore[reportAttributeAccessIssue]
         raise ShapeError(

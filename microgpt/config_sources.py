@@ -119,7 +119,9 @@ def unknown(name: str, valid: tuple[str, ...], source: str) -> ConfigError:
 
     close = get_close_matches(name, valid, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    return ConfigError(f"{source}: there is no setting '{name}'; {hint}valid: {', '.join(valid)}")
+    return ConfigError(
+        f"{source}: there is no setting '{name}'; {hint}valid: {', '.join(valid)}"
+    ).about("unknown-setting")
 
 
 def require_known(key: str, source: str) -> None:

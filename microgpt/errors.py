@@ -7,9 +7,31 @@ Each message says what was required, what came, and what to do. All of them deri
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class MicrogptError(Exception):
-    """Base class of all errors raised on purpose by microgpt and its backends."""
+    """Base class of all errors raised on purpose by microgpt and its backends.
+
+    Attributes:
+        topic: the mistake behind it, if it is a common one: `microgpt explain TOPIC` tells more.
+
+    Example:
+        >>> print(ShapeError("no room for two").about("broadcasting"))
+        no room for two
+          (microgpt explain broadcasting)
+    """
+
+    topic: str | None = None
+
+    def about(self, topic: str) -> Self:
+        """This error, which the section `topic` of the explanations is about."""
+        self.topic = topic
+        return self
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.topic is None else f"{text}\n  (microgpt explain {self.topic})"
 
 
 class ShapeError(MicrogptError, ValueError):
@@ -87,4 +109,4 @@ def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
     return MissingExtraError(
         f"{purpose} needs the package '{package}', which is not installed; "
         f"run: pip install 'microgpt-autograd[{extra}]'"
-    )
+    ).about("missing-extra")

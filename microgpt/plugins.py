@@ -222,7 +222,8 @@ class Registry(Plugins):
                 "make it; got None"
             )
         names = self.installed_backends()
-        raise BackendError(plugin_sources.no_backend(name, names, self.broken, len(self._points)))
+        text = plugin_sources.no_backend(name, names, self.broken, len(self._points))
+        raise BackendError(text).about("unknown-backend")
 
     def _add(self, backend: Backend, plugin: str) -> None:
         for array_type in backend.array_types:

@@ -23,7 +23,6 @@ class Tensor(TensorBase):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None  # numpy_array * tensor is ours to answer
     __array_priority__ = 1000
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
@@ -117,8 +116,20 @@ class Tensor(TensorBase):
             raise GradientError(
                 "a NumPy function was given a tensor that requires a gradient, which would be lost "
                 "without notice; use the op of microgpt, or x.detach() / x.numpy() if that is meant"
-            )
+            ).about("numpy-functions")
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
+        """NumPy asks here: for array * tensor, which is ours to answer, and for np.sin(tensor)."""
+        operator = _OPERATORS.get(ufunc.__name__) if method == "__call__" else None
+        if operator is not None and not settings and not isinstance(inputs[0], Tensor):
+            return operator(*inputs)
+        name = ufunc.__name__
+        mend = f"mg.{name}(…)" if name in ops.TABLE else "an op of microgpt"
+        raise InputTypeError(
+            f"NumPy's {name} was given a tensor, and knows nothing of gradients; use {mend}, or "
+            f"x.numpy() if no gradient is meant to flow"
+        ).about("numpy-functions")
 
     def item(self) -> Any:
         """The one element as a Python number.
@@ -127,7 +138,9 @@ class Tensor(TensorBase):
             ShapeError: if there are more.
         """
         if self.size != 1:
-            raise ShapeError(f"item() needs one element; got shape {self.shape}: use .tolist()")
+            raise ShapeError(
+                f"item() needs one element; got shape {self.shape}: use .tolist()"
+            ).about("item-of-many")
         return registry.backend_of(self._data).to_numpy(self._data).item()
 
     def tolist(self) -> Any:
@@ -150,7 +163,7 @@ class Tensor(TensorBase):
         if self.size != 1:
             raise ShapeError(
                 f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()"
-            )
+            ).about("truth-of-a-tensor")
         return bool(self.item())
 
     def __len__(self) -> int:
@@ -166,7 +179,7 @@ class Tensor(TensorBase):
             "tensors are immutable, so that gradients stay right; instead of x[i] = v write "
             "mg.where(mask, v, x), mg.scatter_add(…) or mg.concat([…]); to replace all values of a "
             "leaf, set .data"
-        )
+        ).about("in-place")
 
     __hash__ = object.__hash__
 
@@ -422,7 +435,7 @@ def _leaf(raw: Any, face: type[TensorBase]) -> Leaf:
         raise DTypeError(
             f"requires_grad needs a float tensor: only changes of real numbers have a gradient; "
             f"got dtype {dtype}; convert first: x.astype('float32')"
-        )
+        ).about("integer-gradient")
     return Leaf(raw, face)
 
 
@@ -460,6 +473,15 @@ def _wrapped(value: Any, like: Tensor) -> Any:
         host = np.asarray(value)
         return autograd.attach(Tensor, backend.asarray(host, None, backend.device(like._data)))
     return value
+
+
+_OPERATORS = {
+    "add": ops.add, "subtract": ops.subtract, "multiply": ops.multiply, "divide": ops.divide,
+    "power": ops.pow, "matmul": lambda a, b: ops.matmul(_wrapped(a, b), b),
+    "less": ops.less, "less_equal": ops.less_equal, "greater": ops.greater,
+    "greater_equal": ops.greater_equal, "equal": ops.equal, "not_equal": ops.not_equal,
+}  # fmt: skip
+"""What NumPy's functions of these names mean between an array and a tensor."""
 
 
 def _host_values(data: Any, dtype: np.dtype | None) -> np.ndarray:

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TextIO
 
 from microgpt.errors import MicrogptError
@@ -172,6 +173,24 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     both.add_argument(
         "--rtol", metavar="R", type=float, help="allow this share of a result's largest element"
     )
+    taught = command("learn", "list the lessons, or run some: microgpt learn 7", _learn)
+    taught.add_argument(
+        "lessons", nargs="*", metavar="LESSON", help="chapters (1 to 8, talk), names"
+    )
+    taught.add_argument("--all", action="store_true", help="all of them")
+    taught.add_argument("--fast", action="store_true", help="shrunk: seconds instead of minutes")
+    taught.add_argument("--solutions", action="store_true", help="the solutions of their exercises")
+    taught.add_argument("--seed", metavar="N", type=int, help="of weights, batches and samples")
+    taught.add_argument("--backend", metavar="NAME", help="by default the configured one")
+    taught.add_argument("--data", metavar="FOLDER", help="that holds the data sets already")
+    taught.add_argument(
+        "--out", metavar="FOLDER", type=Path, default=Path("out"), help="for pictures (out)"
+    )
+    taught.add_argument(
+        "--jobs", metavar="N", type=int, help="how many at once (with --all one per core, else 1)"
+    )
+    told = command("explain", "explain an error: microgpt explain in-place", _explain)
+    told.add_argument("topic", nargs="?", metavar="TOPIC", help="as the message names it")
     hall = command("museum", "look at bugs that people make, and let the checks find them", _museum)
     hall.add_argument(
         "action",
@@ -209,6 +228,18 @@ def _info(options: argparse.Namespace) -> int:
     from microgpt.cli.info import info
 
     return info(options.run_folder, options.json)
+
+
+def _learn(options: argparse.Namespace) -> int:
+    from microgpt.cli.learn import learn
+
+    return learn(options)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from microgpt.cli.explain import explain
+
+    return explain(options.topic)
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -142,7 +142,7 @@ def _from_folder(file: RemoteFile, folder: Path) -> Path:
     raise DataError(
         f"the data folder {folder} holds neither {file.name} nor {Path(file.name).name}; put the "
         f"file there (from {file.mirrors[0]}), or unset MICROGPT_DATA to have it fetched"
-    )
+    ).about("data-not-there")
 
 
 def check(path: Path, file: RemoteFile) -> None:

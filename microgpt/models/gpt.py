@@ -234,7 +234,7 @@ class GPT(nn.Module):
             raise ShapeError(
                 f"GPT was given {stop} tokens; required: at most block_size = {size} (keep the "
                 f"last ones: ids[:, -{size}:])"
-            )
+            ).about("too-many-tokens")
         x = self.wte(ids)
         if self.wpe is not None:
             x = self.wpe(x, start)

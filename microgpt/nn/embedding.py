@@ -77,7 +77,7 @@ class Embedding(Module):
                 f"Embedding({self.extra_repr()}) was given ids from {host.min()} to {host.max()}; "
                 f"required: 0 to {self.num_embeddings - 1} (was the text encoded with the "
                 "vocabulary that the model was made for? Padding needs a row of its own)"
-            )
+            ).about("id-out-of-range")
         rows = ops.embedding(ids, self.weight)
         if self.padding_idx is None:
             return rows

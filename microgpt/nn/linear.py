@@ -71,7 +71,7 @@ class Linear(Module):
             raise ShapeError(
                 f"Linear({self.in_features}, {self.out_features}) was given shape "
                 f"{tuple(x.shape)}; required: last dimension {self.in_features}{hint}"
-            )
+            ).about("layer-input")
         return linear_unchecked(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:

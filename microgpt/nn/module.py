@@ -247,7 +247,7 @@ class Module:
                 f"the state does not fit {type(self).__name__}:\n  " + "\n  ".join(problems) + "\n"
                 "required: the state of a model built with the same arguments"
                 + (" (strict=False loads what fits by name)" if strict else "")
-            )
+            ).about("state-does-not-fit")
         for name in shared:
             own[name].data = state[name]
 

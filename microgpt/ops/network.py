@@ -260,4 +260,4 @@ def _check_classes(targets: np.ndarray, classes: int) -> None:
         raise ShapeError(
             f"cross_entropy: targets must be from 0 to {classes - 1}; got {targets.min()} to "
             f"{targets.max()}"
-        )
+        ).about("class-out-of-range")

@@ -107,7 +107,7 @@ def matched(op: Op, raws: tuple[Any, ...]) -> tuple[Any, ...]:
             raise BackendError(
                 f"{op.name} was given tensors of the backends '{owner.name}' and "
                 f"'{backend.name}'; move one of them: x.to('{owner.name}')"
-            )
+            ).about("two-backends")
         if i not in op.index_inputs:
             dtype = backend.dtype(x)
             if dtype.kind == _FLOATING:
@@ -120,7 +120,7 @@ def matched(op: Op, raws: tuple[Any, ...]) -> tuple[Any, ...]:
             f"{op.name} was given tensors of two float types, {names}; required: one; convert "
             f"with x.astype('{sorted(map(str, floats))[0]}'), or make them with "
             "dtype= in the first place"
-        )
+        ).about("two-float-types")
     if others and owner is not None and (floats or weak_float or op.floats):
         dtype = floats.pop() if floats else np.dtype(config.get("dtype"))
         raws = tuple(
@@ -164,7 +164,12 @@ def explain(op: Op, error: Exception, raws: tuple[Any, ...], params: dict[str, A
         return InputTypeError(text)
     # Some libraries raise RuntimeError for shapes that do not fit, as they do for other failures.
     fits = isinstance(error, (ValueError, IndexError)) or (mend and type(error) is RuntimeError)
-    return ShapeError(text) if fits else error
+    if not fits:
+        return error
+    found = ShapeError(text)
+    return (
+        found.about("matmul-shapes" if op.name == "matmul" else "broadcasting") if mend else found
+    )
 
 
 def _mend(op: Op, shapes: list[tuple[int, ...]]) -> str:
@@ -213,7 +218,7 @@ def check_finite(op: Op, raws: tuple[Any, ...], out: Any, phase: str = "") -> No
             f"{op.name}{phase} made the first {kind} from finite inputs\n"
             f"  at {caller_line()}\n  inputs {shapes}; {int((~np.isfinite(values)).sum())} of "
             f"{values.size} values of the output are not finite"
-        )
+        ).about("first-nan")
 
 
 def _finite(x: Any) -> bool:

@@ -41,7 +41,7 @@ class Optimizer:
             raise InputError(
                 f"{type(self).__name__} got no parameters (a generator that was used up? "
                 "model.parameters() gives a list)"
-            )
+            ).about("no-parameters")
         groups = items if isinstance(items[0], dict) else [{"params": items}]
         self.param_groups: list[Group] = []
         self.defaults = dict(defaults)

@@ -92,7 +92,7 @@ class Subject:
             raise InputTypeError(
                 f"gradcheck needs float64, in which differences are precise enough; input {i} "
                 f"is {host.dtype}: convert it with .astype('float64')"
-            )
+            ).about("gradcheck-float64")
         return np.ascontiguousarray(host).reshape(host.shape)
 
     def describe(self, i: int) -> str:
