@@ -26,6 +26,35 @@ lesson.check("pixels per image", digits.x_train[0].size, equals=784)
 if is_mnist and not lesson.fast:
     lesson.check("training images", len(digits.x_train), equals=60_000)
     lesson.check("test images", len(digits.x_test), equals=10_000)
+lesson.check("darkest pixel", digits.x_train.min(), equals=0.0)
+lesson.check("brightest pixel", digits.x_train.max(), equals=1.0)
+
+# %% [markdown]
+# The label is a class number, 0 to 9. As a wish for the ten outputs it becomes a row with a 1 in
+# its place and 0 elsewhere, called one-hot. Such a row sums to 1 and its largest entry is the
+# label again.
+
+# %%
+labels = digits.y_train[:5]
+wishes = mg.one_hot(mg.tensor(labels), 10)
+print(labels)
+print(wishes.numpy().astype(int))
+lesson.check(
+    "one-hot rows sum to 1", bool((mg.sum(wishes, axis=1).numpy() == 1).all()), equals=True
+)
+same = (mg.argmax(wishes, axis=1).numpy() == labels).all()
+lesson.check("and give the labels back", bool(same), equals=True)
+
+# %% [markdown]
+# Whoever tries many settings and keeps the best must not choose by the test images: that would be
+# learning them by the back door. The book that the video recommends keeps 10,000 of the 60,000
+# training images aside to choose with (50,000 / 10,000 / 10,000). Here nothing is chosen, every
+# setting below was fixed beforehand, so all 60,000 train.
+
+# %%
+aside = len(digits.x_train) // 6
+kept, chosen_with = digits.x_train[:-aside], digits.x_train[-aside:]
+print(f"with a validation set: {len(kept):,} / {len(chosen_with):,} / {len(digits.x_test):,}")
 
 # %% [markdown]
 # ## The network
@@ -110,72 +139,117 @@ print(f"sigmoid and squared cost: {accuracy:.2%} of the test images are right")
 lesson.check("accuracy, sigmoid + squared cost", accuracy, at_least=floor)
 
 # %% [markdown]
-# The video says "about 96 %" of this network. On the full test set the very weights it shows
-# score 93.6 %; the 96 % belong to the first 300 test images.
-#
+# Over seeds 1–5 this gives 93.6–94.2 %. The video says "about 96 %" of this network. On the full
+# test set the very weights it shows score 93.6 %; the 96 % belong to the first 300 test images.
+# 300 images are few: two numbers from them may differ by one or two points for no reason at all.
+# And these 300 are easy ones, although the half that they begin is the harder one: our network gets
+# 95.3–97.0 % of them.
+
+# %%
+with mg.no_grad():
+    outputs = mg.concat([network(x) for x, _ in testing]).numpy()
+right = outputs.argmax(axis=1) == digits.y_test
+middle = len(right) // 2
+print(
+    f"right of the first 300: {right[:300].mean():.1%}, of the first half: "
+    f"{right[:middle].mean():.1%}, of the second half: {right[middle:].mean():.1%}"
+)
+
+# %% [markdown]
 # ## What changed since the eighties
 #
 # The same 16-16 network with ReLU instead of the sigmoid, and a softmax with cross-entropy
-# instead of the squared cost: no neuron saturates, and a confident wrong answer is expensive.
+# instead of the squared cost: no neuron saturates, and a confident wrong answer is expensive. Over
+# seeds 1–5 this gives 95.7–96.2 %.
+
 
 # %%
-modern = mg.models.MLP((784, 16, 16, 10), "relu", generator=lesson.generator())
-
-
 def labelled(x, y):
     """Images as rows, labels as they are: cross-entropy takes class numbers."""
     return x.reshape(-1, ROWS), y
 
 
-epochs = (6 if lesson.fast else 8) if is_mnist else (15 if lesson.fast else 40)
-optimizer = mg.optim.SGD(modern.parameters(), lr=0.03, momentum=0.9)
-steps_per_epoch = -(-len(digits.x_train) // 50)
-modern_run = mg.train.fit(
-    modern,
-    mg.nn.CrossEntropyLoss(),
-    optimizer,
-    mg.data.batches(
+def train_modern(sizes):
+    """A network with ReLU and softmax, trained with momentum and ever smaller steps."""
+    model = mg.models.MLP(sizes, "relu", generator=lesson.generator())
+    epochs = lesson.pick(8, 6) if is_mnist else lesson.pick(40, 15)
+    optimizer = mg.optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
+    batches = mg.data.batches(
         digits.x_train, digits.y_train, batch_size=50, seed=lesson.seed, transform=labelled
-    ),
-    epochs=epochs,
-    schedule=mg.optim.CosineAnnealingLR(optimizer, T_max=epochs * steps_per_epoch),
-    val=mg.data.batches(
-        digits.x_test, digits.y_test, batch_size=1000, shuffle=False, transform=labelled
-    ),
-    metrics={"accuracy": mg.train.accuracy},
-)
-accuracy = modern_run.epochs[-1]["val_accuracy"]
+    )
+    run = mg.train.fit(
+        model,
+        mg.nn.CrossEntropyLoss(),
+        optimizer,
+        batches,
+        epochs=epochs,
+        schedule=mg.optim.CosineAnnealingLR(optimizer, T_max=epochs * len(batches)),
+        val=mg.data.batches(
+            digits.x_test, digits.y_test, batch_size=1000, shuffle=False, transform=labelled
+        ),
+        metrics={"accuracy": mg.train.accuracy},
+    )
+    return model, run.epochs[-1]["val_accuracy"]
+
+
+modern, accuracy = train_modern((784, 16, 16, 10))
 floor = (0.8 if lesson.fast else 0.95) if is_mnist else (0.7 if lesson.fast else 0.85)
 print(f"ReLU and softmax: {accuracy:.2%} of the test images are right")
 lesson.check("accuracy, ReLU + softmax", accuracy, at_least=floor)
 
 # %% [markdown]
+# The tweak that lifts the video's network to 98 % costs nothing but size: one hidden layer of 100
+# neurons instead of two of 16. That is six times as many dials:
+# 784·100 + 100·10 weights and 100 + 10 biases. Over seeds 1–5: 97.8–97.9 %.
+
+# %%
+wide, wide_accuracy = train_modern((784, 100, 10))
+lesson.check("parameters of 784-100-10", wide.num_parameters(), equals=79_510)
+floor = (0.8 if lesson.fast else 0.97) if is_mnist else (0.7 if lesson.fast else 0.85)
+print(f"784-100-10: {wide_accuracy:.2%} of the test images are right")
+lesson.check("accuracy, 784-100-10", wide_accuracy, at_least=floor)
+if is_mnist:  # on few test images chance decides
+    lesson.check("more neurons, fewer errors", wide_accuracy, above=accuracy)
+
+# %% [markdown]
 # ## What it learned
 #
-# The hope of the video was that the first layer finds edges. Look at its 16 neurons: blue pixels
-# speak for a neuron, red ones against it. Blobs, with little rhyme or reason.
+# The hope of the video was that the first layer finds edges, the second puts them together to
+# loops and lines. Look at the weights of the 16 neurons of the first layer, each drawn as the image
+# that it multiplies: blue pixels speak for the neuron, red ones against it, on one scale that has
+# white at 0. Blobs and bits of strokes at places of their own, but no set of edges: the network
+# found another hollow in its 13,002 dimensions, one that works as well.
 
 # %%
 weights = network.layers[0].weight.detach()
-lesson.picture(
-    mg.viz.first_layer(weights, (28, 28), title="What the 16 neurons of the first layer look at"),
-    "weights16.png",
+figure = mg.viz.first_layer(
+    weights, (28, 28), title="What the 16 neurons of the first layer look at"
 )
+lesson.picture(figure, "weights16.png")
+tiles = figure.axes[0].images
+lesson.check("tiles", len(tiles), equals=16)
+symmetric = all(tile.norm.vmin == -tile.norm.vmax for tile in tiles)
+lesson.check("colour scale symmetric around 0", symmetric, equals=True)
 
 # %% [markdown]
-# And the errors, the most embarrassing first: label → answer, with the probability that the
-# softmax gave to the wrong answer. About a third of them nobody would blame it for.
+# And the errors of the 16-16 network with softmax, the most embarrassing first: label → answer,
+# with the probability that the network gave to its wrong answer. Some of them nobody would blame
+# it for. Others are plain, and it is just as sure: it has no way to say "I do not know".
 
 # %%
 with mg.no_grad():
     logits = modern(mg.asarray(digits.x_test.reshape(-1, 784)))
     probabilities = mg.softmax(logits).numpy()
-lesson.picture(mg.viz.error_gallery(digits.x_test, digits.y_test, probabilities), "errors.png")
+gallery = mg.viz.error_gallery(digits.x_test, digits.y_test, probabilities)
+lesson.picture(gallery, "errors.png")
+errors = int((probabilities.argmax(axis=1) != digits.y_test).sum())
+lesson.check("images in the gallery", len(gallery.axes[0].images), equals=min(25, errors))
 lesson.picture(
     mg.viz.cost_curve(
         {"sigmoid, squared cost, batches of 10": sigmoid_run.losses},
+        window=500,
         steps_per_epoch=len(training),
-        title=f"Rolling downhill on {digits.name}",
+        title=f"Rolling downhill on {digits.name}: most of the way is the first epoch",
     ),
     "cost.png",
 )
@@ -183,9 +257,14 @@ lesson.picture(
 # %% [markdown]
 # ## Try this
 #
-# 1. Train with `lr=15` and with `lr=0.015` instead of 1.5. What does the cost curve look like?
-# 2. Replace the 16 hidden neurons by 100 in one layer: `mg.models.MLP((784, 100, 10), …)`.
-# 3. Run with another `--seed`. How much of the accuracy is luck?
+# 1. Train the sigmoid network with `lr=15` and with `lr=0.015` instead of 1.5. What becomes of the
+#    cost?
+# 2. How many neurons does it take? Train 784-n-10 with n = 4, 16, 64 and 256, ReLU and softmax.
+# 3. Take 300 test images at random, many times. By how much does the accuracy vary? Is the video's
+#    96 % on its 300 images surprising, if the network is right on 93.6 % of all?
+# 4. Is the accuracy luck? Train with several seeds.
+#
+# Solutions: `tutorials/solutions/ch02_digits.py`.
 
 # %%
 lesson.finish()
