@@ -8,7 +8,7 @@ OUT ?= out
 BENCH ?= scalar ops mlp cnn lstm gpt generate memory growth import
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types bench mutants setup ci python clean
+.PHONY: help demo learn test lint format types docs bench mutants setup ci python clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -19,6 +19,9 @@ help: ## list the targets
 
 demo: $(VENV)/.installed-tutorials ## train the network of the digits tutorial, draw its pictures
 	$(PY) tutorials/ch02_digits.py --out $(OUT) $(ARGS)
+
+learn: $(VENV)/.installed-tutorials ## list the lessons; ARGS='7' runs those of chapter 7
+	$(VENV)/bin/microgpt learn $(ARGS)
 
 test: $(VENV)/.installed-test ## run all tests, and the examples in the docstrings
 	$(PY) -m pytest -n auto $(ARGS)
@@ -36,6 +39,9 @@ format: $(VENV)/.installed-dev ## put the files into the format that `make lint`
 types: $(VENV)/.installed-dev ## check the types
 	$(VENV)/bin/pyright --pythonpath $(PY)
 
+docs: $(VENV)/.installed-docs ## build the site, with the lessons executed; ARGS=--full: not shrunk
+	$(PY) docs/build.py $(ARGS)
+
 bench: $(VENV)/.installed-test ## measure the speed; BENCH='gpt memory' picks what
 	@for what in $(BENCH); do \
 		echo "$(PY) -m benchmarks $$what"; $(PY) -m benchmarks $$what $(ARGS) || exit 1; \
@@ -50,7 +56,7 @@ ci: ## everything that must pass before a change is accepted
 	.ci/run
 
 clean: ## remove .venv and everything that was made
-	rm -rf $(VENV) $(OUT) dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUT) build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the virtual environment -------------------------------------------------------------------
