@@ -118,7 +118,7 @@ def executed(card: Card, kept: Path, full: bool) -> Path:
     options = f"--out '{out}'" + ("" if full else " --fast")
     environment = os.environ | {"LESSON_OPTIONS": options, "MPLBACKEND": "agg"}
     client = NotebookClient(notebook, timeout=1800, kernel_name="python3")
-    client.execute(env=environment)
+    client.execute(env=environment, extra_arguments=["--IPKernelApp.log_level=40"])
     for cell in notebook.cells:
         _tidy(cell)
     nbformat.write(notebook, made)

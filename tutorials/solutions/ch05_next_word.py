@@ -83,9 +83,9 @@ lesson.check("trained: hesitates between", np.exp(after), below=np.exp(unigram))
 # **2. Counting further.** Triples beat the pairs clearly, if they lean on the pairs where little
 # was counted: 3.05 against 3.62 on the whole text. That is better than the lesson's model (3.5) and
 # even than that of chapter 6 (3.2): with half a million tokens and a minute of training, counting
-# is hard to beat. But their table has V³ = 134 million places, of which 0.1 % was ever seen, and ten
-# tokens in a row would need 512¹⁰, more than there are grains of sand; nearly every one in unseen
-# text is new. So counting leads no further; something must recognise what is alike.
+# is hard to beat. But their table has V³ = 134 million places, of which 0.1 % was ever seen, and
+# ten tokens in a row would need 512¹⁰, more than there are grains of sand; nearly every one in
+# unseen text is new. So counting leads no further; something must recognise what is alike.
 
 # %%
 triples, contexts = {}, {}
