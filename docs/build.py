@@ -62,6 +62,7 @@ def main() -> int:
     notebooks = options.out / "notebooks"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(HERE, source, ignore=shutil.ignore_patterns("__pycache__", "build.py"))
+    speed(source / "benchmarks.md")
     lessons(source / "lessons", notebooks, options.full, options.jobs)
     op_table(source / "ops.md")
     shutil.copy(Path(microgpt.__file__).parent / "explanations.md", source / "errors.md")
@@ -196,6 +197,14 @@ def op_table(page: Path) -> None:
     with redirect_stdout(text):
         ops.show_markdown()
     page.write_text(text.getvalue(), encoding="utf-8")
+
+
+def speed(page: Path) -> None:
+    """The tables of the README, in the place that is marked for them."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("\n## Speed\n")[1].split("\n`python -m benchmarks")[0]
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("<!-- README.md: Speed -->", table.strip()), encoding="utf-8")
 
 
 def reference(folder: Path) -> None:
