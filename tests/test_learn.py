@@ -13,7 +13,7 @@ import pytest
 
 import microgpt as mg
 from microgpt.cli import main
-from microgpt.learn import Lesson, LessonError, catalogue, images, start
+from microgpt.learn import Lesson, LessonError, catalogue, images, long_text, start
 from microgpt.learn.catalogue import CHAPTERS, Card, cards, chosen
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
@@ -116,6 +116,18 @@ def test_images_without_a_folder(tmp_path, monkeypatch, capsys) -> None:
     digits, is_mnist = images(Lesson(True, 1, tmp_path))
     assert not is_mnist and digits.x_train.shape[1:] == (28, 28)
     assert "no network" in (out := capsys.readouterr().out) and "data: the 1,797 digits" in out
+
+
+def test_texts(tmp_path, monkeypatch, capsys) -> None:
+    def away(folder=None):
+        raise mg.errors.DataError("no network")
+
+    with pytest.raises(mg.errors.DataError):
+        long_text(Lesson(True, 1, tmp_path, data=str(tmp_path)))
+    monkeypatch.delenv("MICROGPT_DATA", raising=False)
+    monkeypatch.setattr(mg.data, "tiny_shakespeare", away)
+    assert len(long_text(Lesson(True, 1, tmp_path)).text) > 100_000
+    assert "no network" in (out := capsys.readouterr().out) and "\ndata: " in out
 
 
 # ---- the list ----------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from time import perf_counter
 import numpy as np
 
 import microgpt as mg
-from microgpt.errors import DataError, MissingExtraError
-from microgpt.learn import start
+from microgpt.learn import long_text, start
 
 lesson = start("Chapter 5: LSTM against attention")
 
@@ -140,7 +139,7 @@ lesson.check("attention: different lengths of chains", len(set(chains["attention
 # places, forward only. A graphics card has thousands of hands; a processor has a few, and gains
 # mainly because few large products are quicker than many small ones. And it has to pay for what
 # attention does more of: T·T scores. So here attention is ahead with short texts and falls back
-# with long ones. (One core with NumPy: 4 times as quick with 64 places, level at about 2,000.
+# with long ones. (One core with NumPy: 6 times as quick with 64 places, 1.3 times with 2,048.
 # Another machine or backend has other figures, so only the growth of the LSTM's time is checked.)
 
 
@@ -215,18 +214,7 @@ lesson.picture(picture, "serial_parallel.png")
 
 
 # %%
-def long_text():
-    """Tiny Shakespeare if it can be had, else the documentation of Python."""
-    try:
-        return mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise  # a folder was named: that is no reason to fall back to something else
-        return mg.data.python_docs()
-
-
-text = long_text()
-lesson.uses(str(text))
+text = long_text(lesson)
 tokenizer = mg.text.CharTokenizer.from_text(text.text)
 V, T = tokenizer.vocab_size, lesson.pick(64, 32)
 letters = np.array(tokenizer.encode(text.text[: lesson.pick(None, 200_000)]))

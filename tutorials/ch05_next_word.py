@@ -12,8 +12,7 @@
 import numpy as np
 
 import microgpt as mg
-from microgpt.errors import DataError, MissingExtraError
-from microgpt.learn import start
+from microgpt.learn import long_text, start
 
 lesson = start("Chapter 5: the next word")
 
@@ -60,18 +59,7 @@ lesson.check("scalars - tensors", np.abs(gradient - logits.grad.numpy()).max(), 
 
 
 # %%
-def long_text():
-    """Tiny Shakespeare if it can be had, else the documentation of Python."""
-    try:
-        return mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise  # a folder was named: that is no reason to fall back to something else
-        return mg.data.python_docs()
-
-
-text = long_text()
-lesson.uses(str(text))
+text = long_text(lesson)
 learnt, kept_back = mg.data.split(text.text[: lesson.pick(None, 150_000)], 0.1)
 tokenizer = mg.text.BPETokenizer.train(learnt, vocab_size=512)
 V = tokenizer.vocab_size

@@ -14,7 +14,7 @@ import numpy as np
 
 import microgpt as mg
 from microgpt.errors import DataError, MissingExtraError
-from microgpt.learn import images, start
+from microgpt.learn import images, long_text, start
 from microgpt.viz.style import COLOURS, GREY
 
 lesson = start("Chapter 6: linear regression, tokens, patches, frames")
@@ -89,18 +89,6 @@ lesson.check("intercept, SGD - closed form", abs(path[-1][1] - b_exact), at_most
 
 
 # %%
-def corpus():
-    """Tiny Shakespeare if it can be had, else the documentation that Python carries."""
-    try:
-        found = mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise
-        found = mg.data.python_docs()
-    lesson.uses(found.name)
-    return found.text
-
-
 def merged(ids, pair, new):
     """The tokens, with every occurrence of the pair replaced by the new token."""
     out, i = [], 0
@@ -114,7 +102,7 @@ def merged(ids, pair, new):
     return tuple(out)
 
 
-text = corpus()[: lesson.pick(300_000, 40_000)]
+text = long_text(lesson).text[: lesson.pick(300_000, 40_000)]
 words = Counter(tuple(word.encode()) for word in re.findall(r" ?\w+| ?[^\w\s]+|\s+", text))
 pairs = Counter()
 for word, times in words.items():

@@ -10,8 +10,8 @@
 import numpy as np
 
 import microgpt as mg
-from microgpt.errors import DataError, InputError, MissingExtraError, ShapeError
-from microgpt.learn import start
+from microgpt.errors import InputError, ShapeError
+from microgpt.learn import long_text, start
 
 lesson = start("Chapter 6: train a GPT, and let it tell stories")
 
@@ -23,18 +23,7 @@ lesson = start("Chapter 6: train a GPT, and let it tell stories")
 
 
 # %%
-def long_text():
-    """Tiny Shakespeare if it can be had, else the documentation of Python."""
-    try:
-        return mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise  # a folder was named: that is no reason to fall back to something else
-        return mg.data.python_docs()
-
-
-text = long_text()
-lesson.uses(str(text))
+text = long_text(lesson)
 learnt, kept_back = mg.data.split(text.text[: lesson.pick(None, 150_000)], 0.1)
 
 # %% [markdown]
@@ -235,9 +224,9 @@ lesson.check("T = 5: bits more than at T = 1", bits[5].mean() - bits[1].mean(), 
 
 # %% [markdown]
 # The darker a token, the less the model itself expected it. At T = 0 every token is the likeliest
-# one (at T = 1 a fifth to a half of them, over seeds 1–5), and the same phrases come back and
-# back: the likeliest text is not a likely text. At T = 5 little is left of the language: even
-# bytes that never occur in it come up (\x..).
+# one (at T = 1 a fifth to a half of them, over seeds 1–5), and the same phrases come back and back:
+# the likeliest text is not a likely text. At T = 5 little is left of the language: even bytes that
+# never occur in it come up (\x..).
 
 # %%
 shaded, chances = [], []

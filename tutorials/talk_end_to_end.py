@@ -10,8 +10,7 @@
 import numpy as np
 
 import microgpt as mg
-from microgpt.errors import DataError, MissingExtraError
-from microgpt.learn import start
+from microgpt.learn import long_text, start
 
 lesson = start("Talk: a transformer from end to end")
 
@@ -23,21 +22,9 @@ lesson = start("Talk: a transformer from end to end")
 
 
 # %%
-def long_text():
-    """Tiny Shakespeare if it can be had, else the documentation of Python."""
-    try:
-        return mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise  # a folder was named: that is no reason to fall back to something else
-        return mg.data.python_docs()
-
-
 def trained_here():
     """A small GPT and its tokenizer, after a few seconds of training."""
-    text = long_text()
-    lesson.uses(str(text))
-    learnt = text.text[: lesson.pick(400_000, 100_000)]
+    learnt = long_text(lesson).text[: lesson.pick(400_000, 100_000)]
     tokenizer = mg.text.BPETokenizer.train(learnt, vocab_size=512)
     sizes = dict(block_size=32, n_embd=lesson.pick(64, 32), n_layer=2, n_head=4, tied=False)
     model = mg.models.GPT(mg.models.GPTConfig(512, **sizes), generator=lesson.generator())

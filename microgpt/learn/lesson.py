@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -224,15 +224,33 @@ def images(lesson: Lesson) -> tuple[Any, bool]:
         DataError: if a data folder was named and does not hold MNIST: that is no reason to fall
             back to something else.
     """
-    named = lesson.data or mg.config.get("data")
-    try:
-        found = mg.data.mnist(folder=lesson.data)
+    found = _fetched(lesson, "MNIST", mg.data.mnist)
+    if found is not None:
         lesson.uses(f"MNIST, {len(found.x_train):,} and {len(found.x_test):,} images of 28x28")
         return found, True
-    except (DataError, MissingExtraError) as error:
-        if named:
-            raise
-        print(f"MNIST cannot be had:\n{error}\n")
     small = mg.data.digits()
     lesson.uses("the 1,797 digits of 8x8 pixels that come with microgpt, enlarged to 28x28")
     return small.replace_images(lambda x: mg.data.resize(x, (28, 28))), False
+
+
+def long_text(lesson: Lesson) -> Any:
+    """Tiny Shakespeare if it can be had, else the documentation that comes with every Python.
+
+    Raises:
+        DataError: if a data folder was named and does not hold it.
+    """
+    found = _fetched(lesson, "Tiny Shakespeare", mg.data.tiny_shakespeare) or mg.data.python_docs()
+    lesson.uses(str(found))
+    return found
+
+
+def _fetched(lesson: Lesson, name: str, load: Callable[..., Any]) -> Any:
+    """A data set that may have to be fetched; None if it cannot be had, and nobody named a folder
+    that should have it: that would be no reason to fall back to something else."""
+    try:
+        return load(folder=lesson.data)
+    except (DataError, MissingExtraError) as error:
+        if lesson.data or mg.config.get("data"):
+            raise
+        print(f"{name} cannot be had:\n{error}\n")
+        return None

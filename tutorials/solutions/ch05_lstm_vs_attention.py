@@ -7,24 +7,12 @@ from time import perf_counter
 import numpy as np
 
 import microgpt as mg
-from microgpt.errors import DataError, MissingExtraError
-from microgpt.learn import start
+from microgpt.learn import long_text, start
 
 lesson = start("Chapter 5, LSTM against attention: solutions")
 
 
-def long_text():
-    """Tiny Shakespeare if it can be had, else the documentation of Python."""
-    try:
-        return mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise
-        return mg.data.python_docs()
-
-
-text = long_text()
-lesson.uses(str(text))
+text = long_text(lesson)
 tokenizer = mg.text.CharTokenizer.from_text(text.text)
 V, T = tokenizer.vocab_size, 32
 letters = np.array(tokenizer.encode(text.text[: lesson.pick(500_000, 100_000)]))

@@ -5,24 +5,12 @@
 import numpy as np
 
 import microgpt as mg
-from microgpt.errors import DataError, MissingExtraError
-from microgpt.learn import start
+from microgpt.learn import long_text, start
 
 lesson = start("Chapter 6, train a GPT: solutions")
 
 
-def long_text():
-    """Tiny Shakespeare if it can be had, else the documentation of Python."""
-    try:
-        return mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise
-        return mg.data.python_docs()
-
-
-text = long_text()
-lesson.uses(str(text))
+text = long_text(lesson)
 learnt, kept_back = mg.data.split(text.text[: lesson.pick(500_000, 80_000)], 0.1)
 tokenizer = mg.text.BPETokenizer.train(learnt, vocab_size=512)
 V, T = tokenizer.vocab_size, 32

@@ -7,24 +7,12 @@ from time import perf_counter
 import numpy as np
 
 import microgpt as mg
-from microgpt.errors import DataError, MissingExtraError
-from microgpt.learn import start
+from microgpt.learn import long_text, start
 
 lesson = start("Talk, a transformer from end to end: solutions")
 
 
-def long_text():
-    """Tiny Shakespeare if it can be had, else the documentation of Python."""
-    try:
-        return mg.data.tiny_shakespeare(folder=lesson.data)
-    except (DataError, MissingExtraError):
-        if lesson.data or mg.config.get("data"):
-            raise
-        return mg.data.python_docs()
-
-
-text = long_text()
-lesson.uses(str(text))
+text = long_text(lesson)
 saved = [lesson.out / "mini_gpt.safetensors", lesson.out / "mini_gpt_fast.safetensors"]
 saved = [file for file in saved if file.is_file()]
 if saved:
