@@ -110,6 +110,8 @@ MISTAKES: list[tuple[str, type[Exception], str, Callable[[], Any]]] = [
      lambda: mg.nn.Linear(3, 2).load_state_dict({"weight": np.ones((2, 4)), "bias": np.ones(2)})),
     ("data-not-there", OSError, r"holds neither mnist/train-images",
      lambda: mg.data.mnist(folder="/nowhere")),
+    ("data-not-there", OSError, r"/nowhere does not hold tinyshakespeare.txt; put the file there",
+     lambda: mg.data.tiny_shakespeare(folder="/nowhere")),
     ("first-nan", ArithmeticError, r"log made the first NaN[\s\S]*test_explanations.py", first_nan),
     ("gradcheck-float64", TypeError, r"needs float64.*convert it with .astype\('float64'\)",
      lambda: mg.testing.gradcheck(mg.exp, x)),

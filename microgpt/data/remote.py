@@ -139,8 +139,10 @@ def _from_folder(file: RemoteFile, folder: Path) -> Path:
         if path.is_file():
             check(path, file)
             return path
+    name, short = file.name, Path(file.name).name
+    lacks = f"does not hold {name}" if name == short else f"holds neither {name} nor {short}"
     raise DataError(
-        f"the data folder {folder} holds neither {file.name} nor {Path(file.name).name}; put the "
+        f"the data folder {folder} {lacks}; put the "
         f"file there (from {file.mirrors[0]}), or unset MICROGPT_DATA to have it fetched"
     ).about("data-not-there")
 
