@@ -114,11 +114,13 @@ def executed(card: Card, kept: Path, full: bool) -> Path:
     notebook.metadata["kernelspec"] = {
         "name": "python3", "display_name": "Python 3", "language": "python",
     }  # fmt: skip
-    out = kept / card.file
-    out.mkdir(exist_ok=True)
-    options = f"--out '{out}'" + ("" if full else " --fast")
+    # A name and not a path: lessons print where their pictures are.
+    options = f"--out {card.file}" + ("" if full else " --fast")
     environment = os.environ | {"LESSON_OPTIONS": options, "MPLBACKEND": "agg"}
-    client = NotebookClient(notebook, timeout=1800, kernel_name="python3")
+    client = NotebookClient(
+        notebook, timeout=1800, kernel_name="python3",
+        resources={"metadata": {"path": str(kept.resolve())}},
+    )  # fmt: skip
     client.execute(env=environment, extra_arguments=["--IPKernelApp.log_level=40"])
     for cell in notebook.cells:
         _tidy(cell)
