@@ -120,8 +120,9 @@ def executed(card: Card, kept: Path, full: bool) -> Path:
     client = NotebookClient(
         notebook, timeout=1800, kernel_name="python3",
         resources={"metadata": {"path": str(kept.resolve())}},
+        extra_arguments=["--IPKernelApp.log_level=40"],
     )  # fmt: skip
-    client.execute(env=environment, extra_arguments=["--IPKernelApp.log_level=40"])
+    client.execute(env=environment)
     for cell in notebook.cells:
         _tidy(cell)
     nbformat.write(notebook, made)
