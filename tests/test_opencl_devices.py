@@ -121,9 +121,12 @@ except Exception as error:
 
 
 def test_without_pyopencl():
-    kind, text = output("import sys\nsys.modules['pyopencl'] = None\n" + textwrap.dedent(MAKE))
+    kind, text, more = output(
+        "import sys\nsys.modules['pyopencl'] = None\n" + textwrap.dedent(MAKE)
+    )
     assert kind == "MissingExtraError"
     assert "pip install 'microgpt-autograd[opencl]'" in text
+    assert "microgpt explain missing-extra" in more
 
 
 def test_with_a_driver_that_does_not_exist(tmp_path):
