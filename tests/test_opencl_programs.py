@@ -23,7 +23,7 @@ opencl.needed()
 def device(tmp_path, monkeypatch):
     """A device that nothing else uses, with a cache folder that is empty."""
     monkeypatch.setenv("MICROGPT_OPENCL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(programs, "keeps", lambda device: True)  # also those of PoCL
+    monkeypatch.setattr(programs, "keeps", lambda device, source: True)  # also PoCL's
     name, found = next(iter(platforms.found().items()))
     return Device(name, found)
 
@@ -58,11 +58,12 @@ def test_programs_are_kept(device):
     assert {f.suffix for f in files(device)} == {".bin"}
 
 
-def test_pocl_keeps_its_programs_itself(device, monkeypatch):
+def test_pocl_keeps_long_programs_itself(device, monkeypatch):
     monkeypatch.undo()
     if "PoCL" not in device.platform:
         pytest.skip(f"the device is one of {device.platform}")
-    assert not programs.keeps(device)
+    assert programs.keeps(device, SOURCE)
+    assert not programs.keeps(device, SOURCE + " " * programs.SHORT)
 
 
 def fused(device):
