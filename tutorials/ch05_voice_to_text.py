@@ -384,8 +384,8 @@ if spoken is not None and not lesson.fast:
     answers = caller.texts(some)
     for digits in (1, 2, 3):
         share = mg.data.exact_match(answers[digits - 1 :: 3], said[digits - 1 :: 3])
-        # Two full runs gave 0.93 and 0.98, 0.91 and 0.91, 0.70 and 0.81.
-        lesson.check(f"numbers of {digits} digits", share, at_least=(0.8, 0.6, 0.4)[digits - 1])
+        # Over seeds 1–5: 0.93–1.00, 0.91–0.95, 0.70–0.86.
+        lesson.check(f"numbers of {digits} digits", share, at_least=(0.85, 0.8, 0.6)[digits - 1])
 
 # %% [markdown]
 # ## Try this

@@ -355,10 +355,11 @@ if tatoeba is not None:
         own = real.loss(mg.tensor(source), mg.tensor(target)).item()
         other = real.loss(mg.tensor(np.roll(source, 7, axis=0)), mg.tensor(target)).item()
     print(f"nats per character: {own:.2f} reading the sentence, {other:.2f} reading another one")
-    lesson.check("other sentence - own, nats", other - own, at_least=lesson.pick(0.5, 0.02))
+    lesson.check("other sentence - own, nats", other - own, at_least=lesson.pick(2, 0.02))
 
 # %% [markdown]
-# And its translations of new sentences, each character with the English word it looked at most:
+# (Over seeds 1–5 the gap is 2.9 to 3.1 nats.) And its translations of new sentences, each
+# character with the English word it looked at most:
 
 # %%
 if tatoeba is not None:
