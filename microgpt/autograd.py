@@ -373,7 +373,9 @@ def _modified(node: Node, i: int) -> ModifiedError:
 
 def _located(error: MicrogptError, node: Node) -> MicrogptError:
     if node.where and node.where not in str(error):
-        return type(error)(f"{error}{_line(node)}")
+        made = type(error)(f"{error.message}{_line(node)}")
+        made.topic = error.topic
+        return made
     return error
 
 

@@ -29,8 +29,13 @@ class MicrogptError(Exception):
         self.topic = topic
         return self
 
+    @property
+    def message(self) -> str:
+        """The text without the line about its explanation, to make another one of."""
+        return super().__str__()
+
     def __str__(self) -> str:
-        text = super().__str__()
+        text = self.message
         return text if self.topic is None else f"{text}\n  (microgpt explain {self.topic})"
 
 

@@ -124,11 +124,11 @@ class Tensor(TensorBase):
         operator = _OPERATORS.get(ufunc.__name__) if method == "__call__" else None
         if operator is not None and not settings and not isinstance(inputs[0], Tensor):
             return operator(*inputs)
-        name = ufunc.__name__
-        mend = f"mg.{name}(…)" if name in ops.TABLE else "an op of microgpt"
+        name = {"power": "pow", "absolute": "abs"}.get(ufunc.__name__, ufunc.__name__)
+        mend = f"mg.{name}(…)" if name in ops.TABLE else "ops of microgpt"
         raise InputTypeError(
-            f"NumPy's {name} was given a tensor, and knows nothing of gradients; use {mend}, or "
-            f"x.numpy() if no gradient is meant to flow"
+            f"NumPy's {ufunc.__name__} was given a tensor, and knows nothing of gradients; use "
+            f"{mend}, or x.numpy() if no gradient is meant to flow"
         ).about("numpy-functions")
 
     def item(self) -> Any:

@@ -169,3 +169,22 @@ def test_arrays_of_numpy_and_tensors_work_together() -> None:
         assert type(found) is mg.Tensor and found.tolist() == pytest.approx(want)
     (a * t).sum().backward()
     assert t.grad.tolist() == [3, 4]
+
+
+def test_a_line_in_debug_mode_keeps_the_explanation_last() -> None:
+    with mg.configure(debug=True), np.errstate(all="ignore"):
+        zero = mg.tensor([0.0], requires_grad=True)
+        root = mg.sqrt(zero).sum()
+        with pytest.raises(errors.AnomalyError) as caught:
+            root.backward()
+    text = str(caught.value)
+    assert text.count("microgpt explain") == 1
+    assert text.endswith("\n  (microgpt explain first-nan)") and "test_explanations.py" in text
+
+
+def test_a_layer_in_front_of_a_message_does_not_double_the_explanation() -> None:
+    with pytest.raises(errors.ShapeError) as caught:
+        mg.nn.CrossEntropyLoss()(mg.ones((2, 3)), mg.tensor([1, 3]))
+    text = str(caught.value)
+    assert text.startswith("CrossEntropyLoss: cross_entropy: targets must be")
+    assert text.count("microgpt explain") == 1 and text.endswith("class-out-of-range)")

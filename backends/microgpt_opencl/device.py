@@ -72,6 +72,7 @@ class Device:
         self._waiting: list[tuple[Kernel, Any, Any, list[Any]]] = []
         self.siblings: list[Any] = []
         self.together = TOGETHER if self.cpu else 1
+        self._handed = 0
         self._mark: tuple[int, Any] = (0, None)
         self.launches = 0
         self.finished = 0
@@ -178,6 +179,7 @@ class Device:
             event = None
             for i, (kernel, size, local, args) in enumerate(waiting):
                 self.ask()
+                self._handed += 1
                 try:
                     event = kernel.call(self.queue, size, local, *args)
                 except _errors() as error:
@@ -187,9 +189,9 @@ class Device:
                         if i < len(waiting) - known and self.lost is None:
                             self.lost = str(failure)
                         raise
-            if event is not None and self.launches - self._mark[0] >= AHEAD:
+            if event is not None and self._handed - self._mark[0] >= AHEAD:
                 self._wait_for_mark()
-                self._mark = self.launches, event
+                self._mark = self._handed, event
 
     def _wait_for_mark(self) -> None:
         """Wait for what was begun `AHEAD` launches ago."""
@@ -224,7 +226,7 @@ class Device:
                 self.queue.finish()
             except cl.Error as error:
                 raise self._failed("waiting for the device", error) from error
-            self.finished = self.launches
+            self.finished = self._handed  # not those that `flush` has in hand after a failure
 
     def write(self, x: Any, values: np.ndarray) -> None:
         """Copy `values`, row by row, into the memory of `x`."""

@@ -204,10 +204,10 @@ def _by_kernel(
     if plan is None:
         plan = recipes[key] = _plan(a, b, y, lead, m, n, k)
     if plan is False:
-        a, b = contiguous(a), contiguous(b)
-        plan = _plan(a, b, y, lead, m, n, k)
-        if plan is False:  # only a result in an unusual order of ours could come here
+        if a.dense and b.dense:  # only a result in an unusual order of ours could come here
             raise ValueError(f"a product into strides {y.strides} is not possible")
+        _by_kernel(contiguous(a), contiguous(b), y, bias, adding, lead, m, n, k)
+        return
     row = y if bias is None else contiguous(bias)
     flags = WITH_BIAS * (bias is not None) + ADDING * adding
     args = [

@@ -106,7 +106,7 @@ class Module:
         known, name = vars(error), type(self).__name__
         if "module" not in known:
             known["module"] = name
-            text = str(error)
+            text = error.message
             if not text.startswith(name):
                 settings = self.extra_repr()
                 title = f"{name}({settings})" if settings else name

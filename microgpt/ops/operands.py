@@ -167,9 +167,9 @@ def explain(op: Op, error: Exception, raws: tuple[Any, ...], params: dict[str, A
     if not fits:
         return error
     found = ShapeError(text)
-    return (
-        found.about("matmul-shapes" if op.name == "matmul" else "broadcasting") if mend else found
-    )
+    if mend:
+        found.about("matmul-shapes" if op.name == "matmul" else "broadcasting")
+    return found
 
 
 def _mend(op: Op, shapes: list[tuple[int, ...]]) -> str:
