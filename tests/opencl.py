@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from functools import cache
 from typing import Any
 
@@ -50,3 +54,23 @@ def on(device: Any, values: Any) -> Any:
 
 
 __all__ = ["backend", "mg", "needed", "on", "small_items"]
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, in which two threads are many."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MICROGPT_", "POCL_DEV"))}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=kept | {"POCL_MAX_PTHREAD_COUNT": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def output(code: str, **environment: str) -> list[str]:
+    done = run(code, **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()

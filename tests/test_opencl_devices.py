@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
 import threading
 from types import SimpleNamespace
@@ -18,7 +15,7 @@ from microgpt.cli import backends as listing
 from microgpt.cli import opencl as doctor
 from microgpt.errors import BackendError, DTypeError
 from microgpt.plugins import registry
-from tests.opencl import needed
+from tests.opencl import needed, output
 
 cl = pytest.importorskip("pyopencl", reason="pyopencl is not installed")
 needed()
@@ -29,31 +26,12 @@ POCL = any("Portable" in p.name for p in cl.get_platforms())
 needs_pocl = pytest.mark.skipif(not POCL, reason="PoCL is not installed")
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own, in which two threads are many."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MICROGPT_", "POCL_DEV"))}
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=kept | {"POCL_MAX_PTHREAD_COUNT": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def output(code: str, **environment: str) -> list[str]:
-    done = run(code, **environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()
-
-
 # ---- names -----------------------------------------------------------------------------------
 
 
 def fake(title, kind, platform="Some Platform"):
-    return SimpleNamespace(name=title, type=kind, platform=SimpleNamespace(name=platform))
+    belongs = SimpleNamespace(name=platform)
+    return SimpleNamespace(name=title, type=kind, platform=belongs, version="OpenCL 3.0")
 
 
 DEVICES = {
@@ -143,7 +121,7 @@ def test_with_a_driver_that_does_not_exist(tmp_path):
 
 def test_a_driver_that_does_not_exist_beside_one_that_does(tmp_path, monkeypatch):
     monkeypatch.setenv("OCL_ICD_VENDORS", str(tmp_path))
-    assert list(opencl.versions()) == ["pyopencl"]
+    assert not any("broken" in title for title in opencl.versions())
     (tmp_path / "broken.icd").write_text("libnonesuch.so")
     assert "libnonesuch.so" in opencl.versions()["broken driver 1"]
 

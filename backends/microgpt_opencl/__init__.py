@@ -34,6 +34,7 @@ from microgpt_opencl import (
 )
 from microgpt_opencl.arrays import Array
 from microgpt_opencl.device import Device
+from microgpt_opencl.processors import introduce
 
 KERNELS: dict[str, Callable[..., Any]] = {
     **activation.KERNELS,
@@ -145,7 +146,12 @@ class OpenCLBackend(Backend):
             f"broken driver {number}": text
             for number, text in enumerate(platforms.broken_drivers(), 1)
         }
-        return {"pyopencl": platforms.driver().VERSION_TEXT, **broken}
+        young = {
+            f"device {name} as": f"{known} (PoCL does not know this processor)"
+            for name, device in self._found.items()
+            if (known := introduce(device)) is not None
+        }
+        return {"pyopencl": platforms.driver().VERSION_TEXT, **young, **broken}
 
 
 @hookimpl

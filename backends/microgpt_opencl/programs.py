@@ -199,10 +199,12 @@ class Programs:
                 program.build(options, cache_dir=False)  # we have a cache of our own
         except (cl.Error, RuntimeError) as error:
             log = "\n".join(str(error).strip().splitlines()[:30])
+            mend = "a newer driver, or another device (`microgpt doctor` lists them), may help"
+            if "unknown target CPU" in log:
+                mend = "this driver is older than the processor: install a newer one"
             raise BackendError(
                 f"the kernel '{label}' does not build on device {device.name} ({device.title}, "
-                f"driver {device.driver}), with the options '{options}'; a newer driver, or "
-                f"another device (`microgpt doctor` lists them), may help. It said:\n{log}"
+                f"driver {device.driver}), with the options '{options}'; {mend}. It said:\n{log}"
             ) from error
         self.built += 1
         if path is not None:

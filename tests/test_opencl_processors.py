@@ -1,0 +1,97 @@
+"""PoCL on a processor that it does not know: made by giving it the word it has for those."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from microgpt_opencl import processors
+
+from tests.opencl import needed, output, run
+
+cl = pytest.importorskip("pyopencl", reason="pyopencl is not installed")
+needed()
+
+BASE = "sse2 avx2 fma bmi1 bmi2 f16c movbe abm"
+WIDE = "avx512f avx512bw avx512cd avx512dq avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (f"{BASE} {WIDE} avx_vnni", b"skylake-avx512"),
+        (f"{BASE} {WIDE}".replace("avx512vl", ""), b"haswell"),
+        (f"{WIDE} sse2", b"x86-64"),
+        (BASE, b"haswell"),
+        (BASE.replace("fma", ""), b"x86-64"),
+        ("", b"x86-64"),
+    ],
+)
+def test_the_stand_in_has_no_instruction_that_the_processor_lacks(flags, name):
+    assert processors.stand_in(frozenset(flags.split())) == name
+
+
+UNKNOWN = """
+    import ctypes, re
+    from types import SimpleNamespace
+    import pyopencl as cl
+    from microgpt_opencl import platforms, processors
+
+    device = next(d for p in cl.get_platforms() if "Portable" in p.name for d in p.get_devices())
+    system = re.search(r"(x86_64-[a-z]+-linux-gnu)-", device.version)[1]
+    place = processors.name_of(device, system.encode())
+    ctypes.c_void_p.from_address(place).value = processors._copied(b"generic")
+    version = f"PoCL HSTR: pthread-{system}-generic"
+    unknown = SimpleNamespace(version=version, int_ptr=device.int_ptr)
+    MEND
+    platforms.introduce = lambda device: None
+    import microgpt as mg
+    try:
+        x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True, backend="opencl", device="Portable")
+        mg.sum(mg.exp(x) * x).backward()
+        print([round(float(g), 2) for g in x.grad.numpy()])
+    except mg.errors.BackendError as error:
+        print(str(error).splitlines()[0])
+"""
+
+on_pocl_3 = pytest.mark.skipif(
+    not any("PoCL 3.0" in p.version and "LLVM 14" in p.version for p in cl.get_platforms()),
+    reason="PoCL 3.0 is not installed: others know more processors",
+)
+
+
+@on_pocl_3
+def test_kernels_build_for_a_processor_that_the_driver_does_not_know(tmp_path):
+    places = {"POCL_CACHE_DIR": str(tmp_path), "MICROGPT_OPENCL_CACHE": ""}
+    mend = "print(processors.introduce(unknown), processors.introduce(unknown))"
+    known, gradients = output(UNKNOWN.replace("MEND", mend), **places)
+    assert known == " ".join([processors.stand_in().decode()] * 2)
+    assert gradients == "[5.44, 22.17, 80.34]"  # eˣ (x + 1)
+
+
+@on_pocl_3
+def test_without_the_mend_the_error_says_what_to_install(tmp_path):
+    places = {"POCL_CACHE_DIR": str(tmp_path), "MICROGPT_OPENCL_CACHE": ""}
+    (message,) = run(UNKNOWN.replace("MEND", ""), **places).stdout.splitlines()
+    assert re.search(r"kernel '[^']+' does not build on device \d:\d \(", message)
+    assert "this driver is older than the processor: install a newer one" in message
+
+
+def test_only_a_processor_without_a_name_is_given_one():
+    """A record that does not exist is not looked at."""
+    for version in (
+        "OpenCL 3.0 PoCL HSTR: pthread-x86_64-unknown-linux-gnu-znver3",
+        "OpenCL 3.0 PoCL HSTR: pthread-aarch64-unknown-linux-gnu-generic",
+        "OpenCL 3.0 CUDA-generic",
+    ):
+        assert processors.introduce(SimpleNamespace(version=version, int_ptr=0)) is None
+
+
+def test_a_record_that_looks_different_is_left_alone():
+    record = (processors.ctypes.c_uint64 * (processors._REACH // 8))()
+    record[3] = 12345  # leads nowhere
+    device = SimpleNamespace(int_ptr=processors.ctypes.addressof(record))
+    before = bytes(record)
+    assert processors.name_of(device, b"x86_64-unknown-linux-gnu") is None
+    assert bytes(record) == before
