@@ -147,17 +147,62 @@ def test_a_launch_that_fails_when_its_results_are_in_use_leaves_nothing_to_go_on
             use()
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupt_while_launches_are_handed_over_loses_none(device, after):
+    """Ctrl-C in a notebook: what was computed so far is there, and what was not is done later."""
+    x = array(device, [1.0, 2.0])
+    np.asarray(x * 3.0)
+    kernel = next(iter(device.programs.fused.values()))
+    call, calls = kernel.call, []
+
+    def interrupted(*args, **gate):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return call(*args, **gate)
+
+    kernel.call = interrupted
+    y = x
+    for _ in range(4):
+        y = fusion.realised(y * 3.0)
+    with pytest.raises(KeyboardInterrupt):
+        device.flush() if after else np.asarray(y)
+    assert np.asarray(y).tolist() == [81.0, 162.0]
+    assert len(calls) == 5, "one was tried twice"
+
+
+def test_launches_that_fail_together_do_not_hold_the_device_up(device):
+    """A launch that runs out of memory in the middle of others: those before it are let go."""
+    x = array(device, [1.0, 2.0])
+    np.asarray(x * 3.0)
+    kernel = next(iter(device.programs.fused.values()))
+    call, calls = kernel.call, []
+
+    def second_fails(*args, **gate):
+        calls.append(1)
+        if len(calls) == 2:
+            failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE)()
+        return call(*args, **gate)
+
+    kernel.call = second_fails
+    y = x
+    for _ in range(4):
+        y = fusion.realised(y * 3.0)
+    assert np.asarray(y).tolist() == [81.0, 162.0]
+    assert len(calls) == 5
+
+
 def test_a_driver_that_finds_no_room_when_a_kernel_starts(device):
     device.together = 1
     kernel = device.programs.of_source(NEXT, "next_number", "next_number")
     x = array(device, np.array([3, 0], np.int32))
     call, tries = kernel.call, []
 
-    def first_fails(*args):
+    def first_fails(*args, **gate):
         tries.append(1)
         if len(tries) == 1:
             failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE)()
-        call(*args)
+        call(*args, **gate)
 
     kernel.call = first_fails
     device.launch(kernel, (1,), (1,), x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from threading import RLock
 from typing import Any
 from weakref import WeakSet
@@ -21,7 +21,7 @@ _opened: WeakSet[Device] = WeakSet()
 ONES = ((1,), (1, 1), (1, 1, 1))
 """Local sizes of work-groups of one work-item."""
 
-TOGETHER = 8
+TOGETHER = 32
 """Launches that are handed to a processor's driver at once: each time its threads wake up and take
 the core from the host, which costs as much as a small kernel. Other devices should begin early."""
 
@@ -73,7 +73,7 @@ class Device:
         self.siblings: list[Any] = []
         self.together = TOGETHER if self.cpu else 1
         self._handed = 0
-        self._mark: tuple[int, Any] = (0, None)
+        self._marks: deque[tuple[int, Any]] = deque()
         self.launches = 0
         self.finished = 0
         self.lost: str | None = None
@@ -169,6 +169,9 @@ class Device:
     def flush(self, known: int = 0) -> None:
         """Hand to the driver what is waiting for that.
 
+        Several launches are held back by a gate until all are there: a processor's driver would
+        otherwise wake a thread up for each, which takes the core from the host in between.
+
         Args:
             known: how many of the last launches are still in the hands of their callers, who hear
                 of a failure at once. The results of earlier ones are in use already, as if they had
@@ -176,41 +179,67 @@ class Device:
         """
         with self.lock:
             waiting, self._waiting = self._waiting, []
+            before = self._handed
+            gate = driver().UserEvent(self.context) if len(waiting) > 1 else None
+            behind = None if gate is None else [gate]
             event = None
-            for i, (kernel, size, local, args) in enumerate(waiting):
-                self.ask()
-                self._handed += 1
-                try:
-                    event = kernel.call(self.queue, size, local, *args)
-                except _errors() as error:
+            try:
+                for kernel, size, local, args in waiting:
+                    self.ask()
                     try:
-                        self._again(kernel, size, local, args, error)
-                    except Exception as failure:
-                        if i < len(waiting) - known and self.lost is None:
-                            self.lost = str(failure)
-                        raise
-            if event is not None and self._handed - self._mark[0] >= AHEAD:
-                self._wait_for_mark()
-                self._mark = self._handed, event
+                        event = kernel.call(self.queue, size, local, *args, wait_for=behind)
+                        self._handed += 1
+                    except _errors() as error:
+                        self._handed += 1
+                        if gate is not None:
+                            gate.set_status(0)
+                            gate = behind = None
+                        try:
+                            first = None if len(waiting) == 1 else self._handed
+                            self._again(kernel, size, local, args, error, first)
+                        except Exception as failure:
+                            earlier = self._handed - before <= len(waiting) - known
+                            if earlier and self.lost is None:
+                                self.lost = str(failure)
+                            raise
+            except KeyboardInterrupt:
+                self._waiting = waiting[self._handed - before :]  # the user may go on
+                raise
+            finally:
+                if gate is not None:
+                    gate.set_status(0)
+            if event is not None:
+                self._marks.append((self._handed, event))
+            if self._handed - self.finished > 2 * AHEAD:
+                self._wait_for(self._handed - AHEAD)
 
-    def _wait_for_mark(self) -> None:
-        """Wait for what was begun `AHEAD` launches ago."""
-        count, event = self._mark
-        if event is None or count <= self.finished:
+    def look(self) -> None:
+        """Find out, without waiting, what is done by now."""
+        while self._marks and self._marks[0][1].command_execution_status == 0:
+            self.finished = self._marks.popleft()[0]
+
+    def _wait_for(self, count: int) -> None:
+        """Wait until the first `count` launches are done, or nearly."""
+        last = None
+        while self._marks and self._marks[0][0] <= count:
+            last = self._marks.popleft()
+        if last is None:
             return
         try:
-            event.wait()
+            last[1].wait()
         except driver().Error as error:
             raise self._failed("waiting for the device", error) from error
-        self.finished = count
+        self.finished = last[0]
 
-    def _again(self, kernel: Kernel, size: Any, local: Any, args: list[Any], error: Any) -> None:
-        """Try a launch once more if it was for want of memory."""
+    def _again(
+        self, kernel: Kernel, size: Any, local: Any, args: list[Any], error: Any, first: int | None
+    ) -> None:
+        """Try a launch once more if it was for want of memory; `first`: see `Pool.trim`."""
         failure = self._failed(f"running the kernel '{kernel.label}'", error)
         if not isinstance(failure, MemoryError):
             raise failure from error
         # Graphics drivers find room for a buffer when it is used first.
-        self.pool.trim()
+        self.pool.trim(first)
         try:
             kernel.call(self.queue, size, local, *args)
         except _errors() as again:
@@ -227,6 +256,7 @@ class Device:
             except cl.Error as error:
                 raise self._failed("waiting for the device", error) from error
             self.finished = self._handed  # not those that `flush` has in hand after a failure
+            self._marks.clear()
 
     def write(self, x: Any, values: np.ndarray) -> None:
         """Copy `values`, row by row, into the memory of `x`."""

@@ -136,6 +136,8 @@ class Pool:
             self._sort()
         size = capacity(nbytes)
         idle = self._idle.setdefault(size, [])
+        if not any(memory.seen <= self.device.finished for memory in idle):
+            self.device.look()
         done = self.device.finished
         for i, memory in enumerate(idle):
             if memory.seen <= done:
@@ -215,24 +217,34 @@ class Pool:
             "smaller batches, or drop tensors and graphs that are not needed any more"
         )
 
-    def trim(self) -> None:
-        """Give all idle memory back to the device."""
+    def trim(self, before: int | None = None) -> None:
+        """Give all idle memory back to the device.
+
+        Args:
+            before: the number of a launch: it and later ones are not with the driver yet, so what
+                they may use is kept. None if there is no such launch.
+        """
         with self.device.lock:
             self._sort()
-            self._release(self._idle_bytes)
+            self._release(self._idle_bytes, before)
 
-    def _release(self, nbytes: int) -> None:
+    def _release(self, nbytes: int, before: int | None = None) -> None:
         """Give at least `nbytes` of the idle memory back, as far as there is so much."""
         if nbytes <= 0 or not self._idle_bytes:
             return
         self.device.finish()  # work in flight may still use it
         for size in sorted(self._idle, reverse=True):
-            idle = self._idle[size]
+            idle, kept = self._idle[size], []
             while idle and nbytes > 0:
-                idle.pop().buffer.release()
+                memory = idle.pop()
+                if before is not None and memory.seen >= before:
+                    kept.append(memory)
+                    continue
+                memory.buffer.release()
                 self._idle_bytes -= size
                 self.held -= size
                 nbytes -= size
+            idle += kept[::-1]
             if not idle:
                 del self._idle[size]
 
