@@ -171,6 +171,17 @@ def test_an_interrupt_while_launches_are_handed_over_loses_none(device, after):
     assert len(calls) == 5, "one was tried twice"
 
 
+def test_launches_that_could_not_be_handed_over_are_not_lost(device, monkeypatch):
+    y = array(device, [1.0, 2.0])
+    for _ in range(4):
+        y = fusion.realised(y * 3.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(cl, "UserEvent", failing(cl.status_code.OUT_OF_HOST_MEMORY))
+        with pytest.raises(OutOfMemoryError, match="no room for memory to work with"):
+            np.asarray(y)
+    assert np.asarray(y).tolist() == [81.0, 162.0]
+
+
 def test_launches_that_fail_together_do_not_hold_the_device_up(device):
     """A launch that runs out of memory in the middle of others: those before it are let go."""
     x = array(device, [1.0, 2.0])

@@ -178,10 +178,10 @@ class Device:
                 been computed, so when one of these fails the device counts as lost.
         """
         with self.lock:
-            waiting, self._waiting = self._waiting, []
-            before = self._handed
-            gate = driver().UserEvent(self.context) if len(waiting) > 1 else None
+            gate = self._gate() if len(self._waiting) > 1 else None
             behind = None if gate is None else [gate]
+            before = self._handed
+            waiting, self._waiting = self._waiting, []
             event = None
             try:
                 for kernel, size, local, args in waiting:
@@ -212,6 +212,13 @@ class Device:
                 self._marks.append((self._handed, event))
             if self._handed - self.finished > 2 * AHEAD:
                 self._wait_for(self._handed - AHEAD)
+
+    def _gate(self) -> Any:
+        """An event that has not happened until its status is set."""
+        try:
+            return driver().UserEvent(self.context)
+        except _errors() as error:
+            raise self._failed("handing launches over", error) from error
 
     def look(self) -> None:
         """Find out, without waiting, what is done by now."""
