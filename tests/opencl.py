@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import microgpt as mg
 from microgpt.errors import MicrogptError
 from microgpt.plugins import registry
 
@@ -46,14 +45,48 @@ def small_items() -> Any:
     return Device("gpu style", first.cl_device, cpu=False)
 
 
+def spare() -> Any:
+    """A device that nothing else uses, which a test may break."""
+    from microgpt_opencl import platforms
+    from microgpt_opencl.device import Device
+
+    name, found = next(iter(platforms.found().items()))
+    return Device(name, found)
+
+
+def failing(code: int) -> Any:
+    """A function that fails as the driver would."""
+    import pyopencl as cl
+
+    class Simulated(cl.RuntimeError):
+        def __str__(self) -> str:
+            return f"simulated failure {code}"
+
+    Simulated.code = code  # pyright: ignore[reportAttributeAccessIssue]
+
+    def call(*_: Any, **__: Any) -> None:
+        raise Simulated
+
+    return call
+
+
+def failing_once(kernel: Any, number: int, fail: Any) -> list[int]:
+    """Let call `number` of a kernel be one of `fail`; the list grows with every call."""
+    call, calls = kernel.call, []
+
+    def counted(*args: Any, **gate: Any) -> Any:
+        calls.append(len(calls) + 1)
+        return (fail if len(calls) == number else call)(*args, **gate)
+
+    kernel.call = counted
+    return calls
+
+
 def on(device: Any, values: Any) -> Any:
     """A raw array on `device`."""
     from microgpt_opencl.transfers import from_numpy
 
     return from_numpy(device, values)
-
-
-__all__ = ["backend", "mg", "needed", "on", "small_items"]
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,12 +10,11 @@ import sys
 
 import numpy as np
 import pytest
-from microgpt_opencl import arrays, fusion, memory, platforms, transfers
-from microgpt_opencl.device import Device
+from microgpt_opencl import arrays, memory, transfers
 
 import microgpt as mg
 from microgpt.errors import BackendError, OutOfMemoryError, ShapeError
-from tests.opencl import needed
+from tests.opencl import failing, failing_once, needed, spare
 
 cl = pytest.importorskip("pyopencl", reason="pyopencl is not installed")
 needed()
@@ -23,28 +22,11 @@ needed()
 
 @pytest.fixture
 def device():
-    """A device that nothing else uses, which a test may break."""
-    name, found = next(iter(platforms.found().items()))
-    return Device(name, found)
+    return spare()
 
 
 def array(device, values):
     return transfers.from_numpy(device, np.asarray(values))
-
-
-def failing(code):
-    """A function that fails as the driver would."""
-
-    class Simulated(cl.RuntimeError):
-        def __str__(self):
-            return f"simulated failure {code}"
-
-    Simulated.code = code
-
-    def call(*_, **__):
-        raise Simulated
-
-    return call
 
 
 # ---- kernels ---------------------------------------------------------------------------------
@@ -133,89 +115,11 @@ def test_a_driver_without_memory(device, monkeypatch):
     assert arrays.empty(device, (5_000_000,), np.dtype(np.float32)).size == 5_000_000
 
 
-def test_a_launch_that_fails_when_its_results_are_in_use_leaves_nothing_to_go_on_with(device):
-    x = array(device, [1.0, 2.0])
-    np.asarray(x * 3.0)
-    kernel = next(iter(device.programs.fused.values()))
-    kernel.call = failing(cl.status_code.INVALID_KERNEL_ARGS)
-    assert device.together > 1
-    y = fusion.realised(x * 3.0)  # handed to the driver later, together with others
-    with pytest.raises(BackendError, match="running the kernel 'multiply' failed on device"):
-        np.asarray(y)
-    for use in (lambda: np.asarray(y), lambda: np.asarray(x), lambda: array(device, [1.0])):
-        with pytest.raises(BackendError, match="running the kernel 'multiply' failed .* is lost"):
-            use()
-
-
-@pytest.mark.parametrize("after", [False, True])
-def test_an_interrupt_while_launches_are_handed_over_loses_none(device, after):
-    """Ctrl-C in a notebook: what was computed so far is there, and what was not is done later."""
-    x = array(device, [1.0, 2.0])
-    np.asarray(x * 3.0)
-    kernel = next(iter(device.programs.fused.values()))
-    call, calls = kernel.call, []
-
-    def interrupted(*args, **gate):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return call(*args, **gate)
-
-    kernel.call = interrupted
-    y = x
-    for _ in range(4):
-        y = fusion.realised(y * 3.0)
-    with pytest.raises(KeyboardInterrupt):
-        device.flush() if after else np.asarray(y)
-    assert np.asarray(y).tolist() == [81.0, 162.0]
-    assert len(calls) == 5, "one was tried twice"
-
-
-def test_launches_that_could_not_be_handed_over_are_not_lost(device, monkeypatch):
-    y = array(device, [1.0, 2.0])
-    for _ in range(4):
-        y = fusion.realised(y * 3.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(cl, "UserEvent", failing(cl.status_code.OUT_OF_HOST_MEMORY))
-        with pytest.raises(OutOfMemoryError, match="no room for memory to work with"):
-            np.asarray(y)
-    assert np.asarray(y).tolist() == [81.0, 162.0]
-
-
-def test_launches_that_fail_together_do_not_hold_the_device_up(device):
-    """A launch that runs out of memory in the middle of others: those before it are let go."""
-    x = array(device, [1.0, 2.0])
-    np.asarray(x * 3.0)
-    kernel = next(iter(device.programs.fused.values()))
-    call, calls = kernel.call, []
-
-    def second_fails(*args, **gate):
-        calls.append(1)
-        if len(calls) == 2:
-            failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE)()
-        return call(*args, **gate)
-
-    kernel.call = second_fails
-    y = x
-    for _ in range(4):
-        y = fusion.realised(y * 3.0)
-    assert np.asarray(y).tolist() == [81.0, 162.0]
-    assert len(calls) == 5
-
-
 def test_a_driver_that_finds_no_room_when_a_kernel_starts(device):
     device.together = 1
     kernel = device.programs.of_source(NEXT, "next_number", "next_number")
     x = array(device, np.array([3, 0], np.int32))
-    call, tries = kernel.call, []
-
-    def first_fails(*args, **gate):
-        tries.append(1)
-        if len(tries) == 1:
-            failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE)()
-        call(*args, **gate)
-
-    kernel.call = first_fails
+    tries = failing_once(kernel, 1, failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE))
     device.launch(kernel, (1,), (1,), x)
     assert np.asarray(x).tolist() == [3, 4] and len(tries) == 2
     kernel.call = failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE)
