@@ -178,24 +178,20 @@ class Device:
                 been computed, so when one of these fails the device counts as lost.
         """
         with self.lock:
-            gate = self._gate() if len(self._waiting) > 1 else None
-            behind = None if gate is None else [gate]
-            before = self._handed
+            gates = [self._gate()] if len(self._waiting) > 1 else []
             waiting, self._waiting = self._waiting, []
-            event = None
+            before, event = self._handed, None
             try:
                 for kernel, size, local, args in waiting:
                     self.ask()
                     try:
-                        event = kernel.call(self.queue, size, local, *args, wait_for=behind)
+                        event = kernel.call(self.queue, size, local, *args, wait_for=gates or None)
                         self._handed += 1
                     except _errors() as error:
                         self._handed += 1
-                        if gate is not None:
-                            gate.set_status(0)
-                            gate = behind = None
+                        _open(gates)  # `_again` may wait for what is behind it
+                        first = None if len(waiting) == 1 else self._handed
                         try:
-                            first = None if len(waiting) == 1 else self._handed
                             self._again(kernel, size, local, args, error, first)
                         except Exception as failure:
                             earlier = self._handed - before <= len(waiting) - known
@@ -206,8 +202,7 @@ class Device:
                 self._waiting = waiting[self._handed - before :]  # the user may go on
                 raise
             finally:
-                if gate is not None:
-                    gate.set_status(0)
+                _open(gates)
             if event is not None:
                 self._marks.append((self._handed, event))
             if self._handed - self.finished > 2 * AHEAD:
@@ -222,7 +217,8 @@ class Device:
 
     def look(self) -> None:
         """Find out, without waiting, what is done by now."""
-        while self._marks and self._marks[0][1].command_execution_status == 0:
+        done = driver().command_execution_status.COMPLETE
+        while self._marks and self._marks[0][1].command_execution_status == done:
             self.finished = self._marks.popleft()[0]
 
     def _wait_for(self, count: int) -> None:
@@ -343,6 +339,12 @@ class Device:
             f"{doing} failed on device {self.name} ({self.title}): {error}; "
             "`microgpt doctor` shows whether the driver works"
         )
+
+
+def _open(gates: list[Any]) -> None:
+    """Let go what waits behind gates that are still closed."""
+    while gates:
+        gates.pop().set_status(driver().command_execution_status.COMPLETE)
 
 
 def _width(cl_device: Any) -> int:
