@@ -249,7 +249,7 @@ lesson.picture(
         {"sigmoid, squared cost, batches of 10": sigmoid_run.losses},
         window=500,
         steps_per_epoch=len(training),
-        title=f"Rolling downhill on {digits.name}: most of the way is the first epoch",
+        title=f"Rolling downhill on {digits.name}",
     ),
     "cost.png",
 )
