@@ -150,7 +150,7 @@ def guarded(values):
     flags = cl.mem_flags.READ_ONLY | cl.mem_flags.USE_HOST_PTR
     buffer = cl.Buffer(device.context, flags, hostbuf=whole[:room])
     x = empty(device, values.shape, values.dtype)
-    x.block = SimpleNamespace(buffer=buffer, host=whole[:room], keep=memory)
+    x.block = SimpleNamespace(buffer=buffer, memory=SimpleNamespace(host=whole[:room]), keep=memory)
     return view(x, x.shape, x.strides, start // values.itemsize)
 
 rng = np.random.default_rng(0)

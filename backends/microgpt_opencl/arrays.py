@@ -191,13 +191,13 @@ def host(x: Array) -> np.ndarray:
 
     The caller has waited for the device, and keeps `x` while using this.
     """
-    block = x.block
-    if block is None or block.host is None:
+    memory = None if x.block is None else x.block.memory.host
+    if memory is None:
         raise BackendError(
             f"the memory of {x!r} cannot be seen by the host; required: an array that is computed, "
             "on a device whose memory is the host's (Device.unified)"
         )
     size = x.dtype.itemsize
     return np.ndarray(
-        x.shape, x.dtype, block.host, x.start * size, tuple([s * size for s in x.strides])
+        x.shape, x.dtype, memory, x.start * size, tuple([s * size for s in x.strides])
     )

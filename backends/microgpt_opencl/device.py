@@ -127,8 +127,8 @@ class Device:
                 buffer = cl.Buffer(
                     self.context, flags.READ_WRITE | flags.USE_HOST_PTR, hostbuf=host
                 )
-                return Memory(buffer, host, size)
-            return Memory(cl.Buffer(self.context, flags.READ_WRITE, size), None, size)
+                return Memory(self, buffer, host, size)
+            return Memory(self, cl.Buffer(self.context, flags.READ_WRITE, size), None, size)
         except (cl.MemoryError, MemoryError) as error:
             raise MemoryError(str(error)) from error
         except cl.Error as error:

@@ -13,7 +13,6 @@ the driver once a step; with exact sizes and no reserve it is a hundred times.
 
 from __future__ import annotations
 
-from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -56,17 +55,21 @@ class Memory:
     """A piece of device memory, and the same bytes as the host sees them where it can.
 
     Attributes:
-        seen: launches that there had been on the device when it came back to the pool: once they
-            are done, nothing in flight uses it any more.
+        device: the device that it is of.
+        home: the idle memory of its size, where it goes when nobody uses it any more.
+        seen: launches that there had been on the device when it went there: once they are done,
+            nothing in flight uses it.
     """
 
-    __slots__ = ("buffer", "host", "seen", "size")
+    __slots__ = ("buffer", "device", "home", "host", "seen", "size")
 
-    def __init__(self, buffer: Any, host: np.ndarray | None, size: int) -> None:
+    def __init__(self, device: Device, buffer: Any, host: np.ndarray | None, size: int) -> None:
+        self.device = device
         self.buffer = buffer
         self.host = host
         self.size = size
         self.seen = 0
+        self.home: list[Memory] = []
 
 
 class Block:
@@ -76,18 +79,18 @@ class Block:
         from_host: whether the host wrote it, and so can read it at any time: arrays do not change.
     """
 
-    __slots__ = ("buffer", "from_host", "host", "memory", "returned")
+    __slots__ = ("buffer", "from_host", "memory")
 
-    def __init__(self, memory: Memory, returned: deque[Memory]) -> None:
+    def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.buffer = memory.buffer
-        self.host = memory.host
-        self.returned = returned
         self.from_host = False
 
     def __del__(self) -> None:
-        # This may run in any thread and in the middle of anything: appending is all it does.
-        self.returned.append(self.memory)
+        # This may run in any thread and in the middle of anything: appending is all it may do.
+        memory = self.memory
+        memory.seen = memory.device.launches
+        memory.home.append(memory)
 
 
 class Pool:
@@ -100,12 +103,12 @@ class Pool:
         self.peak = 0
         """The most that was held at once."""
         self.most_used = 0
-        """The most that was in use at once."""
+        """The most that was in use at once, as far as known: whenever there was not enough idle."""
         self.allocations = 0
         """How often the device was asked for memory."""
-        self._returned: deque[Memory] = deque()
-        self._idle: dict[int, list[Memory]] = {}  # by size
-        self._idle_bytes = 0
+        self._idle: dict[
+            int, list[Memory]
+        ] = {}  # by size; a list stays, memory in use refers to it
 
     def take(self, nbytes: int) -> Block:
         """A block with room for `nbytes`; call it while holding the device's lock.
@@ -113,27 +116,16 @@ class Pool:
         Raises:
             OutOfMemoryError: if the device has no more.
         """
-        if self._returned:
-            self._sort()
         size = capacity(nbytes)
         idle = self._idle.get(size) or self._fitting(size)
-        if idle:
-            memory = idle.pop()  # the last that came back: it may still be in the processor's cache
-            self._idle_bytes -= memory.size
-        else:
-            memory = self._new(size)
-        used = self.held - self._idle_bytes
-        if used > self.most_used:
-            self.most_used = used
-        return Block(memory, self._returned)
+        # The last that came back: it may still be in the processor's cache.
+        return Block(idle.pop() if idle else self._new(size))
 
     def take_quiet(self, nbytes: int) -> Block:
         """Like `take`, a block that no work in flight uses: the host may write it at once.
 
         As long as that is little memory, it is another block rather than waiting for the device.
         """
-        if self._returned:
-            self._sort()
         size = capacity(nbytes)
         idle = self._idle.setdefault(size, [])
         if not any(memory.seen <= self.device.finished for memory in idle):
@@ -141,13 +133,10 @@ class Pool:
         done = self.device.finished
         for i, memory in enumerate(idle):
             if memory.seen <= done:
-                idle.append(idle.pop(i))  # where `take` looks first
-                return self.take(nbytes)
-        if size * (len(idle) + 1) > WAITING:
-            self.device.finish()
-        else:
-            idle.append(self._new(size))
-            self._idle_bytes += size
+                return Block(idle.pop(i))
+        if size * (len(idle) + 1) <= WAITING:
+            return Block(self._new(size))
+        self.device.finish()
         return self.take(nbytes)
 
     def _fitting(self, size: int) -> list[Memory] | None:
@@ -156,25 +145,11 @@ class Pool:
         found = min([n for n, idle in self._idle.items() if idle and size < n <= most], default=0)
         return self._idle[found] if found else None
 
-    def _sort(self) -> None:
-        """Put what came back among the idle blocks."""
-        returned, idle, launches = self._returned, self._idle, self.device.launches
-        while returned:
-            memory = returned.popleft()
-            memory.seen = launches
-            size = memory.size
-            if size in idle:
-                idle[size].append(memory)
-            else:
-                idle[size] = [memory]
-            self._idle_bytes += size
-
     @property
     def idle(self) -> int:
         """Bytes held that nobody uses at the moment."""
         with self.device.lock:
-            self._sort()
-            return self._idle_bytes
+            return sum([size * len(idle) for size, idle in self._idle.items()])
 
     @property
     def used(self) -> int:
@@ -182,8 +157,9 @@ class Pool:
         return self.held - self.idle
 
     def _new(self, size: int) -> Memory:
-        most = max(self.most_used, self.held - self._idle_bytes + size)
-        self._release(self.held + size - (most + max(most // 10, RESERVE)))
+        self.most_used = max(self.most_used, self.used + size)
+        reserve = max(self.most_used // 10, RESERVE)
+        self._release(self.held + size - (self.most_used + reserve))
         if size > self._room():
             self._release(size - self._room())
             if size > self._room():
@@ -196,6 +172,7 @@ class Pool:
                 memory = self.device.allocate(size)
             except MemoryError as error:
                 raise self.refused(size) from error
+        memory.home = self._idle.setdefault(size, [])
         self.held += size
         self.peak = max(self.peak, self.held)
         self.allocations += 1
@@ -225,12 +202,11 @@ class Pool:
                 they may use is kept. None if there is no such launch.
         """
         with self.device.lock:
-            self._sort()
-            self._release(self._idle_bytes, before)
+            self._release(self.idle, before)
 
     def _release(self, nbytes: int, before: int | None = None) -> None:
         """Give at least `nbytes` of the idle memory back, as far as there is so much."""
-        if nbytes <= 0 or not self._idle_bytes:
+        if nbytes <= 0 or not any(self._idle.values()):
             return
         self.device.finish()  # work in flight may still use it
         for size in sorted(self._idle, reverse=True):
@@ -241,12 +217,9 @@ class Pool:
                     kept.append(memory)
                     continue
                 memory.buffer.release()
-                self._idle_bytes -= size
                 self.held -= size
                 nbytes -= size
             idle += kept[::-1]
-            if not idle:
-                del self._idle[size]
 
 
 def _mb(count: int) -> str:
