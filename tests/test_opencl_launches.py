@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from microgpt_opencl import fusion
+from microgpt_opencl.device import ALONE, TOGETHER
 
 from microgpt.errors import BackendError, OutOfMemoryError
 from tests.opencl import failing, failing_once, needed, on, spare
@@ -46,6 +47,19 @@ def test_a_launch_that_fails_when_its_results_are_in_use_leaves_nothing_to_go_on
     for use in (lambda: np.asarray(y), lambda: np.asarray(x), lambda: on(device, np.ones(1))):
         with pytest.raises(BackendError, match="running the kernel 'multiply' failed .* is lost"):
             use()
+
+
+@pytest.mark.parametrize(("cores", "together"), [(1, ALONE), (2, TOGETHER), (64, TOGETHER)])
+def test_a_process_with_one_core_hands_over_more_at_once(monkeypatch, cores, together):
+    monkeypatch.setattr("microgpt_opencl.device._cores", lambda: cores)
+    device = spare()
+    x, kernel = tripling(device)
+    calls = failing_once(kernel, -1, None)
+    for _ in range(together - 1):
+        x = fusion.realised(x * 3.0)
+    assert not calls
+    fusion.realised(x * 3.0)
+    assert len(calls) == together
 
 
 @pytest.mark.parametrize("after", [False, True])

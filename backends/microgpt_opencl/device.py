@@ -22,8 +22,12 @@ ONES = ((1,), (1, 1), (1, 1, 1))
 """Local sizes of work-groups of one work-item."""
 
 TOGETHER = 32
-"""Launches that are handed to a processor's driver at once: each time its threads wake up and take
-the core from the host, which costs as much as a small kernel. Other devices should begin early."""
+"""Launches that are handed to a processor's driver at once: each time its threads wake up, which
+costs as much as a small kernel. Other devices should begin early."""
+
+ALONE = 256
+"""The same where the process has one core: host and driver take it from each other, nothing is
+gained by beginning early, and kernels do better one after the other, with warm caches."""
 
 AHEAD = 512
 """Launches by which the host may be ahead, twice over: the driver remembers all of them."""
@@ -71,7 +75,7 @@ class Device:
         self.moved: Counter[str] = Counter()
         self._waiting: list[tuple[Kernel, Any, Any, list[Any]]] = []
         self.siblings: list[Any] = []
-        self.together = TOGETHER if self.cpu else 1
+        self.together = (ALONE if _cores() == 1 else TOGETHER) if self.cpu else 1
         self._handed = 0
         self._marks: deque[tuple[int, Any]] = deque()
         self.launches = 0
@@ -345,6 +349,13 @@ def _open(gates: list[Any]) -> None:
     """Let go what waits behind gates that are still closed."""
     while gates:
         gates.pop().set_status(driver().command_execution_status.COMPLETE)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on Windows and macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _width(cl_device: Any) -> int:
