@@ -58,6 +58,13 @@ class Backend(ABC):
         """Like `asarray`, for NumPy data that nobody else holds: it may be used as it is."""
         return self.asarray(data, None, device)
 
+    def take_rows(self, data: np.ndarray, rows: np.ndarray, device: str | None) -> Array:
+        """A new array of some rows of NumPy array `data`, in the order of their numbers `rows`.
+
+        Batches are made with it. All numbers are from 0 to len(data) - 1.
+        """
+        return self.take_over(data.take(rows, axis=0), device)
+
     @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray:
         """The numbers of `array` as a NumPy array; it may share memory with `array`."""

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import microgpt as mg
 from microgpt import config, data
 from microgpt.data import remote as fetching
 from microgpt.data.mnist import read_idx
-from microgpt.errors import DataError, InputError, MissingExtraError, ShapeError
+from microgpt.errors import DataError, InputError, MicrogptError, MissingExtraError, ShapeError
 from microgpt.tensor import Tensor
 
 # ---- the sets --------------------------------------------------------------------------------
@@ -246,6 +247,48 @@ def test_batches_are_tensors_where_and_as_configured() -> None:
     assert batch.dtype == np.float64 and labels.dtype == np.int64
     (host,) = next(iter(data.batches(x, batch_size=2, tensors=False)))
     assert isinstance(host, np.ndarray)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "opencl"])
+@pytest.mark.parametrize("kind", ["f4", ">f4", "f8", "i8", "<i4", ">i2", "u1", "?"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_tensors_of_a_batch_have_the_numbers_of_its_arrays(backend, kind, shuffle) -> None:
+    _needed(backend)
+    whole = np.arange(2 * 7 * 3).astype(kind).reshape(14, 3)
+    arrays = whole[::2], whole[:7, 1:], np.asfortranarray(whole[7:]), np.arange(7), whole[:7, :0]
+    options = {"batch_size": 3, "seed": 0, "shuffle": shuffle}
+    with config.use_backend(backend):
+        pairs = list(
+            zip(
+                data.batches(*arrays, **options),
+                data.batches(*arrays, tensors=False, **options),
+                strict=True,
+            )
+        )
+    assert len(pairs) == 3
+    for tensors, plain in pairs:
+        for tensor, array in zip(tensors, plain, strict=True):
+            assert tensor.backend == backend and tensor.dtype.kind == array.dtype.kind
+            np.testing.assert_array_equal(tensor.numpy(), array)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "opencl"])
+@pytest.mark.parametrize("kind", [">i2", ">i4", ">f4", ">f8"])
+def test_data_in_the_other_order_of_bytes_become_native(backend, kind) -> None:
+    """Files of MNIST, WAV and many others have it; arithmetic should not drag it along."""
+    _needed(backend)
+    values = np.array([1, -2, 300], kind)
+    with config.use_backend(backend):
+        for tensor in (mg.tensor(values), *next(iter(data.batches(values, batch_size=3, seed=0)))):
+            assert tensor.dtype.isnative and sorted(tensor.tolist()) == [-2, 1, 300]
+
+
+def _needed(backend: str) -> None:
+    """Skip where a backend does not work."""
+    try:
+        mg.zeros(1).to(backend)
+    except MicrogptError as error:
+        pytest.skip(str(error))
 
 
 def test_bad_input_to_batches() -> None:

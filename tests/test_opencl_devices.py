@@ -244,6 +244,17 @@ def test_the_profiler_shows_the_kernels_of_each_op():
     assert p.kernels() == {} and "×" not in p.table()
 
 
+def test_rows_of_a_batch_are_copied_once():
+    device = opencl.open()
+    device.moved.clear()
+    before = device.activity["copy to device"]
+    rows = opencl.take_rows(np.arange(12, dtype="f").reshape(6, 2), np.array([4, 0]), None)
+    assert device.moved == {"to device": 16} and device.activity["copy to device"] == before + 1
+    assert np.asarray(rows).tolist() == [[8.0, 9.0], [0.0, 1.0]]
+    with pytest.raises(DTypeError, match="got complex64; convert it"):
+        opencl.take_rows(np.ones(3, np.complex64), np.array([0]), None)
+
+
 def test_copies_are_counted():
     device = mg.ones(1, backend="opencl")._data.device
     device.moved.clear()

@@ -31,7 +31,8 @@ def variant(**attributes):
     [
         (
             Duck,
-            r"must have array_types, devices\(\), take_over\(\), to_numpy\(\), dtype\(\)",
+            r"must have array_types, devices\(\), take_over\(\), take_rows\(\), to_numpy\(\), "
+            r"dtype\(\)",
         ),
         (variant(array_types=()), "array_types must be a tuple"),
         (variant(array_types=[Box]), "array_types must be a tuple"),

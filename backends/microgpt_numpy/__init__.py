@@ -47,6 +47,11 @@ KERNELS: dict[str, Callable[..., Any]] = {
 np.empty(31 << 20, dtype=np.uint8)
 
 
+def _native(x: np.ndarray) -> np.ndarray:
+    """`x` in the order of bytes of this machine; data from files may have the other one."""
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
 class NumpyBackend(Backend):
     """Arrays in the memory of the host, computed by NumPy and its BLAS."""
 
@@ -67,10 +72,10 @@ class NumpyBackend(Backend):
                 f"backend 'numpy' has one device, 'cpu'; got device={device!r}; "
                 "another backend may have it (`microgpt doctor` lists the devices)"
             )
-        return np.array(data, dtype=dtype)
+        return _native(np.array(data, dtype=dtype))
 
     def take_over(self, data: np.ndarray, device: str | None) -> np.ndarray:
-        return data
+        return _native(data)
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return np.asarray(array)

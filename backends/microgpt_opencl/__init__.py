@@ -34,6 +34,7 @@ from microgpt_opencl import (
 )
 from microgpt_opencl.arrays import Array
 from microgpt_opencl.device import Device
+from microgpt_opencl.optext import C_TYPES
 from microgpt_opencl.processors import introduce
 
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -68,6 +69,15 @@ def _elsewhere(dtype: str) -> str:
     return ", or use another device (`microgpt doctor` shows which have float64)"
 
 
+def _require_held(place: Device, dtype: np.dtype) -> None:
+    """Refuse arrays of types that a device does not hold."""
+    if dtype.char not in C_TYPES or (dtype.char == "d" and not place.double):
+        raise DTypeError(
+            f"device {place.name} ({place.title}) holds {', '.join(types_of(place.double))}; "
+            f"got {dtype.name}; convert it with astype{_elsewhere(dtype.name)}"
+        )
+
+
 class OpenCLBackend(Backend):
     """Arrays in the memory of OpenCL devices. Several devices may be used side by side.
 
@@ -80,6 +90,7 @@ class OpenCLBackend(Backend):
     def __init__(self) -> None:
         self._found = platforms.found()
         self._open: dict[str, Device] = {}
+        self._meant: dict[str | None, Device] = {}
         self._lock = RLock()
         atexit.register(self._close)
 
@@ -88,11 +99,15 @@ class OpenCLBackend(Backend):
 
     def open(self, wanted: str | None = None) -> Device:
         """The device that `wanted` means, by default the first, ready for work."""
+        known = self._meant.get(wanted)
+        if known is not None:
+            return known
         name = next(iter(self._found)) if wanted is None else None
         name = name or platforms.selected(self._found, str(wanted))
         with self._lock:
             if name not in self._open:
                 self._open[name] = Device(name, self._found[name])
+            self._meant[wanted] = self._open[name]
             return self._open[name]
 
     @property
@@ -104,13 +119,13 @@ class OpenCLBackend(Backend):
     def asarray(self, data: Any, dtype: np.dtype | None, device: str | None) -> Array:
         place = self.open(device)
         values = np.asarray(data, dtype)
-        name = values.dtype.name
-        if name not in types_of(place.double):
-            raise DTypeError(
-                f"device {place.name} ({place.title}) holds {', '.join(types_of(place.double))}; "
-                f"got {name}; convert it with astype{_elsewhere(name)}"
-            )
+        _require_held(place, values.dtype)
         return transfers.from_numpy(place, values)
+
+    def take_rows(self, data: np.ndarray, rows: np.ndarray, device: str | None) -> Array:
+        place = self.open(device)
+        _require_held(place, data.dtype)
+        return transfers.rows_from_numpy(place, data, rows)
 
     def to_numpy(self, array: Any) -> np.ndarray:
         return transfers.to_numpy(array)

@@ -52,7 +52,7 @@ def _run(x: Array, name: str, indices: Array, units: int, elements: int, *args: 
 def _plain(indices: Any, like: Array) -> Array:
     """Indices on the device of `like`, row by row, as int32 or int64."""
     if type(indices) is not Array:
-        indices = from_numpy(like.device, indices)
+        indices = from_numpy(like.device, np.asarray(indices))
     if indices.dtype not in (INT32, INT64):
         indices = astype(indices, dtype=INT64)
     return contiguous(indices)
@@ -66,7 +66,7 @@ def _checked(indices: Any, like: Array, size: int) -> Array:
     """
     device = like.device
     if type(indices) is not Array:
-        indices = from_numpy(device, indices)
+        indices = from_numpy(device, np.asarray(indices))
     x = contiguous(indices)
     if not x.size:
         return _plain(x, like)

@@ -117,7 +117,7 @@ class _Layer(NamedTuple):
 def _layer(rows: tuple[int, ...], weight: Array, lengths: Any, reverse: bool) -> _Layer:
     device = weight.device
     if lengths is not None:
-        lengths = from_numpy(device, lengths, INT)
+        lengths = from_numpy(device, np.asarray(lengths, INT))
     steps, n = rows
     return _Layer(device, weight.dtype.char, steps, n, weight.shape[1], reverse, lengths)
 

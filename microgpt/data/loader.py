@@ -56,15 +56,20 @@ class EpochBatches(ABC):
     def _batch(self, order: Any, position: int) -> tuple[np.ndarray, ...]:
         """The arrays of one batch."""
 
+    def _tensors(self, order: Any, position: int, place: _Place) -> tuple[Tensor, ...]:
+        """The tensors of one batch."""
+        return tuple([place.tensor(array) for array in self._batch(order, position)])
+
     def __iter__(self) -> Iterator[Any]:
         """One epoch; after `load_state_dict` the rest of the one that was under way."""
         self.position, self._start = self._start, 0
         count, transform, order = len(self), self.transform, self._order()
-        finish = _tensor_maker() if self.tensors else None
+        place = _Place() if self.tensors else None
         while self.position < count:
-            batch = self._batch(order, self.position)
-            if finish is not None:
-                batch = finish(batch)
+            if place is None:
+                batch: tuple[Any, ...] = self._batch(order, self.position)
+            else:
+                batch = self._tensors(order, self.position, place)
             # Counted before it is handed out: a state saved by the receiver does not repeat it.
             self.position += 1
             yield batch if transform is None else transform(*batch)
@@ -157,30 +162,44 @@ class Batches(EpochBatches):
         return np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
 
     def _batch(self, order: np.ndarray | None, position: int) -> tuple[np.ndarray, ...]:
-        start, stop = position * self.batch_size, (position + 1) * self.batch_size
+        here = self._span(position)
         if order is None:
-            return tuple([a[start:stop] for a in self.arrays])
-        chosen = order[start:stop]
-        return tuple([a.take(chosen, axis=0) for a in self.arrays])
+            return tuple([a[here] for a in self.arrays])
+        return tuple([a.take(order[here], axis=0) for a in self.arrays])
+
+    def _tensors(
+        self, order: np.ndarray | None, position: int, place: _Place
+    ) -> tuple[Tensor, ...]:
+        if order is None:
+            return super()._tensors(order, position, place)
+        chosen = order[self._span(position)]
+        return tuple([place.tensor_of_rows(a, chosen) for a in self.arrays])
+
+    def _span(self, position: int) -> slice:
+        return slice(position * self.batch_size, (position + 1) * self.batch_size)
 
 
-def _tensor_maker() -> Callable[[Any], Any]:
-    """Makes tensors of the arrays of a batch; settings are looked up here, once per epoch."""
-    name, device = config.place()
-    backend = registry.backend(name)
-    wanted = np.dtype(config.get("dtype"))
+class _Place:
+    """Where tensors are made; the settings that say so are looked up once per epoch."""
 
-    def finish(batch: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
-        made = []
-        for part in batch:
-            if part.base is not None:  # a view of the user's array
-                part = part.copy()
-            if part.dtype.kind == "f" and part.dtype != wanted:
-                part = part.astype(wanted)
-            made.append(attach(Tensor, backend.take_over(part, device)))
-        return tuple(made)
+    def __init__(self) -> None:
+        name, self.device = config.place()
+        self.backend = registry.backend(name)
+        self.floats = np.dtype(config.get("dtype"))
 
-    return finish
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """A tensor of an array of one batch."""
+        if array.base is not None:  # a view of the user's array
+            array = array.copy()
+        if array.dtype.kind == "f" and array.dtype != self.floats:
+            array = array.astype(self.floats)
+        return attach(Tensor, self.backend.take_over(array, self.device))
+
+    def tensor_of_rows(self, array: np.ndarray, rows: np.ndarray) -> Tensor:
+        """A tensor of some rows of the user's array."""
+        if array.dtype.kind == "f" and array.dtype != self.floats:
+            return self.tensor(array.take(rows, axis=0))
+        return attach(Tensor, self.backend.take_rows(array, rows, self.device))
 
 
 def batches(
