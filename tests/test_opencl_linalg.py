@@ -57,6 +57,22 @@ def test_ends_of_blocks(device, m, n, k):
     close(np.asarray(linalg.matmul(on(device, x), on(device, y))), x @ y, k)
 
 
+@pytest.mark.parametrize("m", [5, 9, 12, 22, 100])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 15, 16, 17, 33])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_columns(device, m, n, dtype):
+    """They go through narrow blocks, to which rows that are whole are not copied."""
+    for k in (3, 40, 390):
+        x, y = (RNG.uniform(-1, 1, s).astype(dtype) for s in ((m, 2 * k), (n, k)))
+        start, bias = RNG.uniform(-1, 1, (m, n)).astype(dtype), RNG.uniform(-1, 1, n).astype(dtype)
+        a = slice_(on(device, x), key=((0, m, 1), (k, 2 * k, 1)))
+        b, row, out = on(device, y.T), on(device, bias), on(device, start)
+        close(np.asarray(linalg.product(a, b, bias=row)), x[:, k:] @ y.T + bias, k + 1)
+        b = permute_dims(on(device, y), axes=(1, 0))
+        linalg.product(a, b, out=out, bias=row, adding=True)
+        close(np.asarray(out), start + x[:, k:] @ y.T + bias, k + 2)
+
+
 def test_layouts(device):
     """Transposed, reversed, stepped, broadcast factors; heads side by side."""
     x, y = RNG.uniform(-1, 1, (40, 30)).astype("f"), RNG.uniform(-1, 1, (50, 30)).astype("f")
@@ -154,7 +170,9 @@ def guarded(values):
     return view(x, x.shape, x.strides, start // values.itemsize)
 
 rng = np.random.default_rng(0)
-for m, k, n in [(1, 1, 1), (5, 3, 7), (17, 33, 15), (64, 63, 65), (13, 400, 31), (100, 17, 257)]:
+sizes = [(1, 1, 1), (5, 3, 7), (17, 33, 15), (64, 63, 65), (13, 400, 31), (100, 17, 257)]
+sizes += [(12, 16, 16), (20, 33, 9), (23, 33, 9), (96, 400, 16), (103, 400, 1)]  # narrow
+for m, k, n in sizes:
     a, b, c = rng.random((m, k), "f"), rng.random((k, n), "f"), rng.random((n, k), "f")
     x, y, z = guarded(a), guarded(b), guarded(c)  # alive until the device is done with them
     found = np.asarray(linalg.product(x, y))

@@ -74,7 +74,7 @@ class Device:
         self.activity: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()
         self._waiting: list[tuple[Kernel, Any, Any, list[Any]]] = []
-        self.siblings: list[Any] = []
+        self.siblings: dict[tuple[Any, ...], list[Any]] = {}
         self.together = (ALONE if _cores() == 1 else TOGETHER) if self.cpu else 1
         self._handed = 0
         self._marks: deque[tuple[int, Any]] = deque()
@@ -163,7 +163,8 @@ class Device:
     ) -> None:
         """Like `launch`, with the number of work-items in all, and buffers and numbers alone."""
         with self.lock:
-            self.ask()
+            if self.lost is not None:
+                raise self._unusable()
             self._waiting.append((kernel, size, local, args))
             self.launches += 1
             self.activity[kernel.label] += 1

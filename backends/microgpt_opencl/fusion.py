@@ -10,6 +10,7 @@ not depend on what ran together.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from sys import getrefcount
@@ -160,9 +161,9 @@ class Work(NamedTuple):
 
     nodes: list[Array]
     leaves: list[Array]
-    described: tuple[Any, ...]
+    described: Sequence[Any]
     numbers: list[Any]
-    steps: tuple[tuple[str, str, tuple[int, ...]], ...]
+    steps: Sequence[tuple[str, str, tuple[int, ...]]]
     kept: tuple[int, ...]
 
 
@@ -174,50 +175,52 @@ def _collect(root: Array) -> Work:
     else:
         return _single(root)
     a = None  # it may refer to a node
-    shape = root.shape
-    nodes: list[Array] = []
-    leaves: list[Array] = []
-    described: list[Any] = []
-    numbers: list[Any] = []
-    places: dict[int, int] = {}
+    found = Work([], [], [], [], [], ())
     uses: list[int] = []
-    steps: list[tuple[str, str, tuple[int, ...]]] = []
-    todo: list[tuple[Array, bool]] = [(root, False)]
-    while todo:
-        x, arguments_done = todo.pop()
-        if id(x) in places:
-            continue
-        if x.block is None and x.shape != shape:
-            realise(x)  # computed once, not once for each place it is broadcast to
-        if x.block is not None:
-            places[id(x)] = 3 * len(leaves)
-            leaves.append(x)
-            described += (x.dtype.char, x.shape, x.strides)
-            continue
-        if not arguments_done:
-            todo.append((x, True))
-            todo += [(a, False) for a in reversed(x.args) if type(a) is Array]
-            continue
-        found: list[int] = []
-        for a in x.args:
-            if type(a) is Array:
-                place = places[id(a)]
-                if place % 3 == 1:
-                    uses[place // 3] += 1
-                found.append(place)
-            else:
-                found.append(3 * len(numbers) + 2)
-                numbers.append(a)
-        places[id(x)] = 3 * len(nodes) + 1
-        nodes.append(x)
-        uses.append(0)
-        steps.append((x.op, x.dtype.char, tuple(found)))  # pyright: ignore[reportArgumentType]
-    a = x = None  # they refer to nodes as well
+    _visit(root, root.shape, found, {}, uses)
+    nodes = found.nodes
     # References to a node: the list's, getrefcount's own, one for each use. More are others'.
     others = [i for i in range(len(nodes) - 1) if getrefcount(nodes[i]) > uses[i] + 2]
     return Work(
-        nodes, leaves, tuple(described), numbers, tuple(steps), (*others, len(nodes) - 1)
+        nodes, found.leaves, tuple(found.described), found.numbers, tuple(found.steps),
+        (*others, len(nodes) - 1),
     )  # fmt: skip
+
+
+def _visit(
+    x: Array, shape: tuple[int, ...], work: Work, places: dict[int, int], uses: list[int]
+) -> None:
+    """Put the expression `x` into the work, behind all that it needs.
+
+    Args:
+        places: where arrays and expressions are, by their id; as in `Work.steps`.
+        uses: of each expression, how often others in the work use it.
+    """
+    nodes, leaves, described, numbers, steps, _ = work
+    for a in x.args:
+        if type(a) is Array and id(a) not in places:
+            if a.block is None:
+                if a.shape == shape:
+                    _visit(a, shape, work, places, uses)
+                    continue
+                realise(a)  # computed once, not once for each place it is broadcast to
+            places[id(a)] = 3 * len(leaves)
+            leaves.append(a)
+            described += (a.dtype.char, a.shape, a.strides)  # pyright: ignore
+    found: list[int] = []
+    for a in x.args:
+        if type(a) is Array:
+            place = places[id(a)]
+            if place % 3 == 1:
+                uses[place // 3] += 1
+            found.append(place)
+        else:
+            found.append(3 * len(numbers) + 2)
+            numbers.append(a)
+    places[id(x)] = 3 * len(nodes) + 1
+    nodes.append(x)
+    uses.append(0)
+    steps.append((x.op, x.dtype.char, tuple(found)))  # pyright: ignore
 
 
 def _single(root: Array) -> Work:

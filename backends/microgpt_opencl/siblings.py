@@ -6,10 +6,11 @@ wait is needed, so will be the others, and all of them are computed by one kerne
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 from weakref import ref
 
-from microgpt_opencl.arrays import Array, settle
+from microgpt_opencl.arrays import Array, dense_strides, settle
 
 MOST = 8
 """Steps in one launch: as many as `siblings.cl` has parameters for."""
@@ -22,36 +23,37 @@ OP = "add_scaled"
 
 def note(y: Array) -> None:
     """Remember the step `y`, if it may be computed together with others."""
-    a, b, _ = y.args
-    device, shape = y.device, y.shape
+    a, b, scale = y.args
+    device, shape, dtype = y.device, y.shape, y.dtype
     if (
-        not device.cpu
-        or a.block is None
-        or b.block is None
-        or a.shape != shape
-        or b.shape != shape
-        or y.size > LARGEST
-        or y.dtype.kind != "f"
-        or not (a.dtype is b.dtype is y.dtype and a.dense and b.dense)
+        device.cpu
+        and a.block is not None
+        and b.block is not None
+        and a.dtype is b.dtype is dtype
+        and dtype.kind == "f"
+        and a.shape == b.shape == shape
+        and a.strides == b.strides == dense_strides(shape)
+        and 0 < prod(shape) <= LARGEST
     ):
-        return
-    with device.lock:
-        device.siblings.append(ref(y))
-        if len(device.siblings) > 4 * MOST:  # nobody asks for them
-            del device.siblings[: 2 * MOST]
+        with device.lock:
+            alike = device.siblings.setdefault((dtype.char, scale), [])
+            alike.append(ref(y))
+            if len(alike) > 4 * MOST:  # nobody asks for them
+                del alike[: 2 * MOST]
+            if len(device.siblings) > 4 * MOST:
+                del device.siblings[next(iter(device.siblings))]
 
 
 def computed(root: Array) -> bool:
     """Compute the step `root` with others that wait, if there are any; the lock is held."""
-    device = root.device
-    waiting = [y for r in device.siblings if (y := r()) is not None and y.op == OP]
-    like = [y for y in waiting if y.dtype is root.dtype and y.args[2] == root.args[2] and y.size]
-    if len(like) < 2 or not any(y is root for y in like):
+    key = root.dtype.char, root.args[2]
+    alike = root.device.siblings.get(key, ())
+    waiting = [y for r in alike if (y := r()) is not None and y.op == OP]
+    if len(waiting) < 2 or not any(y is root for y in waiting):
         return False
-    device.siblings = [ref(y) for y in waiting if not any(y is z for z in like)]
-    like = [root, *[y for y in like if y is not root]]
-    for first in range(0, len(like), MOST):
-        _launch(like[first : first + MOST])
+    del root.device.siblings[key]
+    for first in range(0, len(waiting), MOST):
+        _launch(waiting[first : first + MOST])
     return True
 
 
