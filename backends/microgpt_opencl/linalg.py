@@ -249,7 +249,7 @@ def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
     rows = 12 if device.width == 16 else 6
     # The packed blocks, (MC + NC)·KC numbers, must fit into local memory.
     columns = 512
-    while (96 + columns) * 384 * size > device.local_memory and columns > 2 * width:
+    while (48 + columns) * 384 * size > device.local_memory and columns > 2 * width:
         columns //= 2
     return device.kernel("gemm_cpu.cl", name, REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns)
 

@@ -36,7 +36,7 @@
 #define KC 384
 #endif
 #ifndef MC
-#define MC 96
+#define MC 48
 #endif
 #ifndef NC
 #define NC 512
