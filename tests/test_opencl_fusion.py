@@ -217,14 +217,30 @@ def test_steps_that_nobody_wants_are_forgotten():
 
     device = backend().open()
     x = on(device, np.ones(10, "float32"))
-    for _ in range(500):
-        y = add_scaled(x, x, scale=0.5)
-    assert len(device.siblings) < 100
+    for i in range(500):
+        y = add_scaled(x, x, scale=0.5), add_scaled(x, x, scale=float(i))
+    assert sum(map(len, device.siblings.values())) < 100
     del y
     y = add_scaled(x, x, scale=2.0)
     work = launched(device, lambda: np.asarray(y))
     assert work == {"add_scaled": 1, "copy to host": 1}
     assert np.asarray(y).tolist() == [3.0] * 10
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_steps_of_one_launch_that_meet_in_one_expression(swapped):
+    """The smaller one has to be computed first, and takes the other, already listed, along."""
+    from microgpt_opencl.elementwise import add_scaled
+
+    device = backend().open()
+    values = np.arange(12, dtype="float32").reshape(4, 3), np.array([1, 2, 3], "float32")
+    large, small = (
+        add_scaled(on(device, v), on(device, np.ones_like(v)), scale=-0.5) for v in values
+    )
+    want = (values[0] - 0.5) * (values[1] - 0.5)
+    work = launched(device, lambda: np.asarray(small * large if swapped else large * small))
+    assert work == {"add_scaled_many": 1, "multiply": 1, "copy to host": 1}
+    np.testing.assert_array_equal(np.asarray(small * large), want)
 
 
 def test_what_comes_from_the_host_meets_no_work_in_flight():

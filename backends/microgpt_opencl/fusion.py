@@ -177,8 +177,9 @@ def _collect(root: Array) -> Work:
     a = None  # it may refer to a node
     found = Work([], [], [], [], [], ())
     uses: list[int] = []
-    _visit(root, root.shape, found, {}, uses)
     nodes = found.nodes
+    if _visit(root, root.shape, found, {}, uses) and any(x.block is not None for x in nodes):
+        return _collect(root)  # a sibling of what had to be computed first was among them
     # References to a node: the list's, getrefcount's own, one for each use. More are others'.
     others = [i for i in range(len(nodes) - 1) if getrefcount(nodes[i]) > uses[i] + 2]
     return Work(
@@ -189,21 +190,25 @@ def _collect(root: Array) -> Work:
 
 def _visit(
     x: Array, shape: tuple[int, ...], work: Work, places: dict[int, int], uses: list[int]
-) -> None:
+) -> bool:
     """Put the expression `x` into the work, behind all that it needs.
+
+    Returns whether something was computed on the way.
 
     Args:
         places: where arrays and expressions are, by their id; as in `Work.steps`.
         uses: of each expression, how often others in the work use it.
     """
     nodes, leaves, described, numbers, steps, _ = work
+    computed = False
     for a in x.args:
         if type(a) is Array and id(a) not in places:
             if a.block is None:
                 if a.shape == shape:
-                    _visit(a, shape, work, places, uses)
+                    computed |= _visit(a, shape, work, places, uses)
                     continue
                 realise(a)  # computed once, not once for each place it is broadcast to
+                computed = True
             places[id(a)] = 3 * len(leaves)
             leaves.append(a)
             described += (a.dtype.char, a.shape, a.strides)  # pyright: ignore
@@ -221,6 +226,7 @@ def _visit(
     nodes.append(x)
     uses.append(0)
     steps.append((x.op, x.dtype.char, tuple(found)))  # pyright: ignore
+    return computed
 
 
 def _single(root: Array) -> Work:

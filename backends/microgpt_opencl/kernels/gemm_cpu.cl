@@ -120,8 +120,10 @@ WIDE inline void pack_b_rows(
             LOCAL_VECTOR(target, 0) = GLOBAL_VECTOR(row + j, 0);
             LOCAL_VECTOR(target, 1) = GLOBAL_VECTOR(row + j, 1);
         }
-        for (int c = j; c < nc; ++c)
-            target[c - j] = row[c];
+        for (; j + WIDTH <= nc; j += WIDTH, target += WIDTH)
+            LOCAL_VECTOR(target, 0) = GLOBAL_VECTOR(row + j, 0);
+        for (; j < nc; ++j, ++target)
+            *target = row[j];
     }
 }
 
