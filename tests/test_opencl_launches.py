@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from microgpt_opencl import fusion
+from microgpt_opencl import elementwise, fusion
 from microgpt_opencl.device import ALONE, TOGETHER
 
 from microgpt.errors import BackendError, OutOfMemoryError
-from tests.opencl import failing, failing_once, needed, on, spare
+from tests.opencl import failing, failing_once, needed, on, output, spare
 
 cl = pytest.importorskip("pyopencl", reason="pyopencl is not installed")
 needed()
@@ -90,3 +90,39 @@ def test_launches_that_fail_together_do_not_hold_the_device_up(device):
     y = four_times(x)
     assert np.asarray(y).tolist() == [81.0, 162.0]
     assert len(calls) == 5
+
+
+def test_a_launch_that_is_tried_again_is_done_before_its_memory_is_given_to_the_host(device):
+    def slow(x):  # large arguments are reduced one by one
+        return fusion.realised(elementwise.KERNELS["sin"](x * 1e5))
+
+    values = np.full(400_000, 1e6, "float32")
+    want = np.asarray(slow(on(device, values)))
+    (kernel,) = [k for k in device.programs.fused.values() if "sin" in k.label]
+    one, x = on(device, np.ones(1, "float32")), on(device, values)
+    device.finish()
+    failing_once(kernel, 1, failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE))
+    first, y = fusion.realised(one + 1.0), slow(x)
+    del x
+    device.flush()
+    zeros = on(device, np.zeros_like(values))
+    np.testing.assert_array_equal(np.asarray(y), want)
+    assert np.asarray(first) == 2 and not np.asarray(zeros).any()
+
+
+ALONE_AND_FREED = """
+import numpy as np, pyopencl as cl
+from microgpt_opencl import elementwise, fusion
+from tests.opencl import failing, failing_once, on, spare
+device = spare()
+np.asarray(on(device, np.array([1.0, 2.0])) * 3.0)
+(kernel,) = device.programs.fused.values()
+device.finish()
+y = fusion.realised(on(device, np.array([1.0, 2.0])) * 3.0)  # the factor is free, and still needed
+failing_once(kernel, 1, failing(cl.status_code.MEM_OBJECT_ALLOCATION_FAILURE))
+print(np.asarray(y))
+"""
+
+
+def test_a_launch_that_waits_alone_keeps_the_memory_that_it_needs():
+    assert output(ALONE_AND_FREED) == ["[3. 6.]"]

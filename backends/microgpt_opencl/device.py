@@ -195,7 +195,7 @@ class Device:
                     except _errors() as error:
                         self._handed += 1
                         _open(gates)  # `_again` may wait for what is behind it
-                        first = None if len(waiting) == 1 else self._handed
+                        first = None if known and len(waiting) == 1 else self._handed
                         try:
                             self._again(kernel, size, local, args, error, first)
                         except Exception as failure:
@@ -249,7 +249,8 @@ class Device:
         # Graphics drivers find room for a buffer when it is used first.
         self.pool.trim(first)
         try:
-            kernel.call(self.queue, size, local, *args)
+            # Waiting for the queue has made this launch count as finished already.
+            kernel.call(self.queue, size, local, *args).wait()
         except _errors() as again:
             raise failure from again
 
