@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from microgpt.errors import BackendError
-from tests.opencl import backend, needed, on, small_items
+from tests.opencl import backend, needed, on, small_items, spare
 
 needed()
 
@@ -71,6 +71,24 @@ def test_few_columns(device, m, n, dtype):
         b = permute_dims(on(device, y), axes=(1, 0))
         linalg.product(a, b, out=out, bias=row, adding=True)
         close(np.asarray(out), start + x[:, k:] @ y.T + bias, k + 2)
+
+
+@pytest.mark.parametrize("width", [4, 8, 16])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_widths_of_other_processors(monkeypatch, width, dtype):
+    device = spare()
+    if not device.unified:
+        pytest.skip("the device is no processor")
+    monkeypatch.setattr(device, "width", width)
+    for m, k, n in ((37, 50, 41), (24, 33, width), (100, 390, 3)):
+        x, w = (RNG.uniform(-1, 1, s).astype(dtype) for s in ((m, k), (n, k)))
+        b, g = RNG.uniform(-1, 1, n).astype(dtype), RNG.uniform(-1, 1, (m, n)).astype(dtype)
+        ax, aw, ab, ag = (on(device, v) for v in (x, w, b, g))
+        close(np.asarray(linalg.linear(ax, aw, ab)), x @ w.T + b, k + 1)
+        of_x, of_w, of_b = linalg.linear_vjp(ag, None, ax, aw, ab, needs=(True, True, True))
+        close(np.asarray(of_x), g @ w, n)
+        close(np.asarray(of_w), g.T @ x, m)
+        close(np.asarray(of_b), g.sum(0), m)
 
 
 def test_layouts(device):

@@ -19,7 +19,7 @@
 // by default), which is as exact as the specification of matmul asks.
 //
 // REAL     float or double
-// WIDTH    numbers in one vector register: 16, 8 or 4 (float: 16 on AVX-512, 8 on AVX2, 4 on NEON)
+// WIDTH    numbers in one vector register (float: 16 on AVX-512, 8 on AVX2, 4 on NEON; double: half)
 // MR       rows of the register block: 12 where there are 32 vector registers, 6 where there are 16
 // KC       a sliver KC×NR of B (and MR×KC of A) should fit L1
 // MC, NC   the packed blocks take (MC + NC)·KC numbers of local memory, which is L2 here
@@ -86,6 +86,10 @@ typedef VECTOR vector_at __attribute__((aligned(sizeof(REAL))));  // a vector at
 #define STAGE(f, t) SHUFFLE(f, t, 0, 2, 0, 1) SHUFFLE(f, t, 1, 3, 2, 3)
 #define STAGES STAGE(x, y) STAGE(y, x)
 #define TRANSPOSED(r) x##r
+#elif WIDTH == 2
+#define STAGE(f, t) SHUFFLE(f, t, 0, 1, 0, 1)
+#define STAGES STAGE(x, y)
+#define TRANSPOSED(r) y##r
 #endif
 #define EACH_LANE JOIN(ROWS_, WIDTH)
 
