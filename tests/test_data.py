@@ -283,6 +283,15 @@ def test_data_in_the_other_order_of_bytes_become_native(backend, kind) -> None:
             assert tensor.dtype.isnative and sorted(tensor.tolist()) == [-2, 1, 300]
 
 
+def test_batches_of_a_kind_of_ones_own() -> None:
+    class Doubled(data.Batches):
+        def _batch(self, order, position):
+            return tuple(2 * a for a in super()._batch(order, position))
+
+    (batch,) = next(iter(Doubled(np.arange(4), batch_size=4, seed=0)))
+    assert sorted(batch.tolist()) == [0, 2, 4, 6]
+
+
 def _needed(backend: str) -> None:
     """Skip where a backend does not work."""
     try:

@@ -96,9 +96,14 @@ class Program:
     def descend(self) -> None:
         """What plain gradient descent does with several parameters."""
         scale = float(self.draw(st.sampled_from([-1, 2])))
+        before = len(self.arrays)
         for _ in range(self.draw(st.integers(1, 4))):
             if two := self.pick_two(lambda a, b: a.shape == b.shape):
                 self.apply("add_scaled", *two, scale=scale)
+        new = self.arrays[before:]
+        meeting = [(a, b) for a in new for b in new if a is not b and _together(a[1], b[1])]
+        if meeting and self.draw(st.booleans()):
+            self.apply("multiply", *self.draw(st.sampled_from(meeting)))
 
     def reduce(self) -> None:
         op = self.draw(st.sampled_from(["sum", "max"]))

@@ -243,6 +243,19 @@ def test_steps_of_one_launch_that_meet_in_one_expression(swapped):
     np.testing.assert_array_equal(np.asarray(small * large), want)
 
 
+def test_nothing_is_kept_because_siblings_met(monkeypatch):
+    from microgpt_opencl.elementwise import add_scaled
+
+    device = backend().open()
+    kept = []
+    follow = fusion._follow
+    monkeypatch.setattr(fusion, "_follow", lambda r, w: kept.append(w.kept) or follow(r, w))
+    x, y = on(device, np.ones((4, 3), "float32")), on(device, np.ones(3, "float32"))
+    z = (add_scaled(x, x, scale=0.5) * add_scaled(y, y, scale=0.5) + 1.0) * 2.0 - 3.0
+    assert np.asarray(z).tolist() == [[3.5] * 3] * 4
+    assert kept == [(3,)], "the last of four results, the others are nobody's"
+
+
 def test_what_comes_from_the_host_meets_no_work_in_flight():
     """A block that went back to the pool may still be read by work that was not even begun."""
     device = backend().open()

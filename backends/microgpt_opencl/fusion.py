@@ -179,6 +179,7 @@ def _collect(root: Array) -> Work:
     uses: list[int] = []
     nodes = found.nodes
     if _visit(root, root.shape, found, {}, uses) and any(x.block is not None for x in nodes):
+        nodes.clear()  # nobody holds them because of this
         return _collect(root)  # a sibling of what had to be computed first was among them
     # References to a node: the list's, getrefcount's own, one for each use. More are others'.
     others = [i for i in range(len(nodes) - 1) if getrefcount(nodes[i]) > uses[i] + 2]

@@ -170,7 +170,7 @@ class Batches(EpochBatches):
     def _tensors(
         self, order: np.ndarray | None, position: int, place: _Place
     ) -> tuple[Tensor, ...]:
-        if order is None:
+        if order is None or type(self)._batch is not Batches._batch:
             return super()._tensors(order, position, place)
         chosen = order[self._span(position)]
         return tuple([place.tensor_of_rows(a, chosen) for a in self.arrays])

@@ -229,8 +229,6 @@ class DocumentBatches(Batches):
         longest = lengths.max()
         return inputs[:, :longest].copy(), targets[:, :longest].copy()
 
-    _tensors = EpochBatches._tensors  # of what `_batch` has cut
-
 
 def document_batches(
     documents: Sequence[Any],
