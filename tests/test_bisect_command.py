@@ -107,7 +107,7 @@ def test_a_script_that_ends_itself_agrees(run):
 def test_in_a_process_of_its_own(tmp_path):
     (tmp_path / "script.py").write_text("import microgpt as mg\nmg.exp(mg.ones(2))\n")
     done = subprocess.run(
-        [sys.executable, "-m", "microgpt.cli", "bisect", "script.py", "--backends", "numpy,numpy"],
+        [sys.executable, "-m", "microgpt", "bisect", "script.py", "--backends", "numpy,numpy"],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -91,7 +91,7 @@ def test_a_mistake_of_the_program_says_so(run, monkeypatch):
 
 
 def test_in_a_process_of_its_own(tmp_path):
-    for command in ([sys.executable, "-m", "microgpt.cli"], [script()]):
+    for command in ([sys.executable, "-m", "microgpt"], [script()]):
         done = subprocess.run(
             [*command, "ops", "nope"], capture_output=True, text=True, encoding="utf-8"
         )
@@ -108,7 +108,7 @@ def script():
 
 def test_a_reader_that_stops_early(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "microgpt.cli", "ops"],
+        [sys.executable, "-m", "microgpt", "ops"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -120,7 +120,7 @@ def test_a_reader_that_stops_early(tmp_path):
 
 def test_output_that_is_not_unicode(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "microgpt.cli", "ops", "exp"],
+        [sys.executable, "-m", "microgpt", "ops", "exp"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=True,

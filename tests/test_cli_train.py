@@ -378,7 +378,7 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(run: Run) -> None:
 def interrupted(arguments: list[str], number: signal.Signals, status: int) -> str:
     """What a training prints that gets a signal after its second epoch."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "microgpt.cli", *arguments],
+        [sys.executable, "-m", "microgpt", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

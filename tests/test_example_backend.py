@@ -50,7 +50,7 @@ def run(*command: str, cwd: Path, site: Path) -> subprocess.CompletedProcess[str
 def checked(tmp_path_factory: Any, site: Path) -> tuple[str, dict[str, Any]]:
     """What `microgpt check` prints from an empty folder, and the verdict that it writes."""
     folder = tmp_path_factory.mktemp("empty")
-    command = ("-m", "microgpt.cli", "check", "--backend", "example", "--examples", "4")
+    command = ("-m", "microgpt", "check", "--backend", "example", "--examples", "4")
     done = run(*command, "--json", "verdict.json", cwd=folder, site=site)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
@@ -75,9 +75,9 @@ def test_its_own_tests_pass_where_they_are(tmp_path: Path, site: Path) -> None:
 
 
 def test_it_is_listed_and_computes(tmp_path: Path, site: Path) -> None:
-    done = run("-m", "microgpt.cli", "backends", cwd=tmp_path, site=site)
+    done = run("-m", "microgpt", "backends", cwd=tmp_path, site=site)
     assert "example" in done.stdout.split(), done.stdout + done.stderr
-    served = run("-m", "microgpt.cli", "backends", "--op", "matmul", cwd=tmp_path, site=site)
+    served = run("-m", "microgpt", "backends", "--op", "matmul", cwd=tmp_path, site=site)
     assert re.search(r"example +.*microgpt_example_backend", served.stdout), served.stdout
 
 

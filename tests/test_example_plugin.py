@@ -71,7 +71,7 @@ def test_it_is_short():
 def test_without_installing_it(tmp_path):
     text = run("-c", USE, cwd=tmp_path, MICROGPT_PLUGINS=str(MODULE))
     assert text.split() == ["microgpt_fast_tanh", "numpy"]
-    listing = run("-m", "microgpt.cli", "backends", cwd=FOLDER, MICROGPT_PLUGINS=MODULE.name)
+    listing = run("-m", "microgpt", "backends", cwd=FOLDER, MICROGPT_PLUGINS=MODULE.name)
     assert overridden(listing) == [["numpy", "tanh", "microgpt_fast_tanh", "numpy"]]
 
 
@@ -86,13 +86,13 @@ def test_by_a_settings_file(tmp_path):
 def test_installed(tmp_path, installed):
     place = {"cwd": tmp_path, "path": [installed], "MICROGPT_PLUGINS": "fast_tanh"}
     assert run("-c", USE, **place).split() == ["fast_tanh", "numpy"]
-    listing = run("-m", "microgpt.cli", "backends", **place)
+    listing = run("-m", "microgpt", "backends", **place)
     assert overridden(listing) == [["numpy", "tanh", "fast_tanh", "numpy"]]
 
 
 def test_installed_and_not_listed_it_is_not_used(tmp_path, installed):
     assert run("-c", USE, cwd=tmp_path, path=[installed]).split() == ["numpy", "numpy"]
-    listing = run("-m", "microgpt.cli", "backends", cwd=tmp_path, path=[installed])
+    listing = run("-m", "microgpt", "backends", cwd=tmp_path, path=[installed])
     assert "Overridden" not in listing
     assert "not in use: fast_tanh" in listing
 

@@ -42,6 +42,7 @@ LAYERS = [
     ("viz", "testing"),
     ("learn",),
     ("cli",),
+    ("__main__",),
 ]
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

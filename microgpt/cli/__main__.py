@@ -1,7 +1,0 @@
-"""`python -m microgpt.cli`, for where the command is not on the path."""
-
-import sys
-
-from microgpt.cli import main
-
-sys.exit(main())
