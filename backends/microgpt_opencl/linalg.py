@@ -247,7 +247,7 @@ def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
     size = 4 if char == "f" else 8
     width = max(device.width * 4 // size, 2)
     rows = 12 if device.width == 16 else 6
-    # The packed blocks, (MC + NC)·KC numbers, must fit into local memory.
+    # The packed blocks, (MC + NC)·KC numbers, must fit into local memory (MC is 48 there, KC 384).
     columns = 512
     while (48 + columns) * 384 * size > device.local_memory and columns > 2 * width:
         columns //= 2

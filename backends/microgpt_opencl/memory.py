@@ -106,9 +106,8 @@ class Pool:
         """The most that was in use at once, as far as known: whenever there was not enough idle."""
         self.allocations = 0
         """How often the device was asked for memory."""
-        self._idle: dict[
-            int, list[Memory]
-        ] = {}  # by size; a list stays, memory in use refers to it
+        self._idle: dict[int, list[Memory]] = {}
+        """By size. A list stays when it is empty: memory in use refers to it."""
 
     def take(self, nbytes: int) -> Block:
         """A block with room for `nbytes`; call it while holding the device's lock.
