@@ -19,7 +19,14 @@ import microgpt as mg
 from microgpt import config, data
 from microgpt.data import remote as fetching
 from microgpt.data.mnist import read_idx
-from microgpt.errors import DataError, InputError, MicrogptError, MissingExtraError, ShapeError
+from microgpt.errors import (
+    DataError,
+    InputError,
+    InputTypeError,
+    MicrogptError,
+    MissingExtraError,
+    ShapeError,
+)
 from microgpt.tensor import Tensor
 
 # ---- the sets --------------------------------------------------------------------------------
@@ -290,6 +297,15 @@ def test_batches_of_a_kind_of_ones_own() -> None:
 
     (batch,) = next(iter(Doubled(np.arange(4), batch_size=4, seed=0)))
     assert sorted(batch.tolist()) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_tensors_of_words_are_refused(shuffle) -> None:
+    words = np.array(["to", "be"])
+    with pytest.raises(InputTypeError, match="made of numbers; got .* type <U2; with tensors=Fal"):
+        next(iter(data.batches(words, batch_size=2, shuffle=shuffle)))
+    (batch,) = next(iter(data.batches(words, batch_size=2, shuffle=shuffle, tensors=False)))
+    assert sorted(batch.tolist()) == ["be", "to"]
 
 
 def _needed(backend: str) -> None:

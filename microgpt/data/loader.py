@@ -11,7 +11,7 @@ import numpy as np
 from microgpt import config
 from microgpt.autograd import attach
 from microgpt.data.checks import positive
-from microgpt.errors import InputError, ShapeError
+from microgpt.errors import InputError, InputTypeError, ShapeError
 from microgpt.plugins import registry
 from microgpt.tensor import Tensor
 
@@ -114,6 +114,7 @@ class Batches(EpochBatches):
     Raises:
         ShapeError: if the arrays have different lengths.
         InputError: if there is nothing to cut up, or the size is not positive.
+        InputTypeError: when a tensor is to be made of an array that has no numbers in it.
 
     Example:
         >>> import numpy as np
@@ -189,6 +190,7 @@ class _Place:
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """A tensor of an array of one batch."""
+        _require_numbers(array)
         if array.base is not None:  # a view of the user's array
             array = array.copy()
         if array.dtype.kind == "f" and array.dtype != self.floats:
@@ -197,9 +199,18 @@ class _Place:
 
     def tensor_of_rows(self, array: np.ndarray, rows: np.ndarray) -> Tensor:
         """A tensor of some rows of the user's array."""
+        _require_numbers(array)
         if array.dtype.kind == "f" and array.dtype != self.floats:
             return self.tensor(array.take(rows, axis=0))
         return attach(Tensor, self.backend.take_rows(array, rows, self.device))
+
+
+def _require_numbers(array: np.ndarray) -> None:
+    if array.dtype.kind not in "fiub":
+        raise InputTypeError(
+            f"batches of tensors are made of numbers; got an array with elements of type "
+            f"{array.dtype}; with tensors=False they are NumPy arrays of any type"
+        )
 
 
 def batches(
