@@ -187,6 +187,7 @@ def test_text_without_spaces_is_learnt_from_in_parts(words: str) -> None:
 
 @given(words=WORDS | st.text(max_size=12) | st.text("!'s a\n", min_size=6))
 @example("ab  ''s\n\n        'tis")
+@example("0000::::::")
 def test_the_library_cuts_no_part_that_it_is_fed(words: str) -> None:
     tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
     splitter = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -257,11 +257,11 @@ def _fed(text: str) -> list[str]:
     if max(map(len, pieces), default=0) <= _PIECE:
         return [text]
     # Each piece alone is cut nowhere, so that the package sees the same pieces.
-    return [
-        piece[i : i + _PART]
-        for piece in pieces
-        for i in range(0, len(piece), _PART if len(piece) > _PIECE else len(piece))
-    ]
+    parts = []
+    for piece in pieces:
+        size = _PART if len(piece) > _PIECE else len(piece)
+        parts += [piece[i : i + size] for i in range(0, len(piece), size)]
+    return parts
 
 
 def _learnt(learner: Any) -> list[tuple[str, ...]]:
