@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -129,9 +130,13 @@ def test_any_table_is_applied_as_by_the_library(
 
 
 WORDS = st.text("'stmdrevl xA!_ \n\t½Ⅷ7字éّ̃\x1c\x85\u2028\u3000²ʼ", max_size=12)
+OLD = st.characters(exclude_categories=["Cn", "Cs"]).filter(
+    lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn"
+)
+"""Characters of an old Unicode: of newer ones Python and the library may know different ones."""
 
 
-@given(words=WORDS | st.text(max_size=12))
+@given(words=WORDS | st.text(OLD, max_size=12))
 @example("!x_x7x½x字! x !!  _\n x")
 def test_text_is_cut_where_the_library_cuts_it(words: str) -> None:
     tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
@@ -185,7 +190,7 @@ def test_text_without_spaces_is_learnt_from_in_parts(words: str) -> None:
     assert tokenizer.decode(tokenizer.encode(words)) == words
 
 
-@given(words=WORDS | st.text(max_size=12) | st.text("!'s a\n", min_size=6))
+@given(words=WORDS | st.text(OLD, max_size=12) | st.text("!'s a\n", min_size=6))
 @example("ab  ''s\n\n        'tis")
 @example("0000::::::")
 def test_the_library_cuts_no_part_that_it_is_fed(words: str) -> None:
