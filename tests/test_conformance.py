@@ -59,6 +59,16 @@ def passes_without(check: str) -> bool:
         return Kit("copy", EXAMPLES).run_check(check).status == "passed"
 
 
+def test_a_leak_is_found_where_much_memory_was_free() -> None:
+    large = np.ones(30_000_000 // 8)
+    del large  # glibc now takes arrays up to this size from memory that stays with the process
+    kept = [np.ones(300_000 // 8) for _ in range(400)]
+    del kept[:-1]
+    fault = FAULTS["leaks"]
+    with installed(kernels=fault.kernels):
+        assert Kit("copy", EXAMPLES).run_check(fault.check).status == "failed"
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_planted_faults_are_found(name: str) -> None:
     fault = FAULTS[name]
