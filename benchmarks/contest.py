@@ -9,7 +9,6 @@ the warm-up each turn therefore holds exactly as many updates as it has steps.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 
 import microgpt as mg
@@ -30,10 +29,14 @@ def ways(backend: str) -> dict[str, dict[str, str]]:
     """The ways in which a backend computes matrix products, each with its environment."""
     if backend != "opencl":
         return {backend: {}}
-    own = {"opencl, own kernels": {GEMM: "kernel"}}
+    device = opened(backend)
+    found = {"opencl, own kernels": {GEMM: "kernel"}}
+    if getattr(device, "matrix_unit", False):
+        found["opencl, vectors"] = {GEMM: "vectors"}
     # On a graphics card there is no memory that the host's BLAS could work on.
-    shared = getattr(opened(backend), "unified", True)
-    return own | {"opencl, host BLAS": {GEMM: "blas"}} if shared else own
+    if getattr(device, "unified", True):
+        found["opencl, host BLAS"] = {GEMM: "blas"}
+    return found
 
 
 def opened(backend: str) -> object:
@@ -45,12 +48,18 @@ def opened(backend: str) -> object:
     return open_device(config.get("device"))
 
 
+def choose(backend: str, way: Mapping[str, str]) -> None:
+    """Let products be computed in one of the `ways`, in this process."""
+    if GEMM in way:
+        opened(backend).multiply_by(way[GEMM])  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def on(backend: str, make: Maker, environment: Mapping[str, str] | None = None) -> Program:
-    """A program of ours on a backend, with some variables of the environment while it runs."""
+    """A program of ours on a backend, with products computed as `environment` has it."""
     found, variables = registry.backend(backend), environment or {}
 
     def inside(run: Callable[[], Program | object]) -> object:
-        os.environ.update(variables)
+        choose(backend, variables)
         with mg.use_backend(backend):
             result = run()
         found.synchronize()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,14 +19,32 @@ from microgpt_opencl import linalg, tuning  # noqa: E402
 from microgpt_opencl.movement import flip, permute_dims, slice_  # noqa: E402
 
 RNG = np.random.default_rng(0)
-WAYS = ("kernel", "blas", "small items")
+WAYS = ("kernel", "vectors", "emulated tiles", "blas", "small items")
 
 
 @pytest.fixture(params=WAYS)
-def device(request, monkeypatch):
+def device(request):
     """A device, with products computed in one of the ways."""
-    monkeypatch.setenv("MICROGPT_OPENCL_GEMM", "blas" if request.param == "blas" else "kernel")
-    return small_items() if request.param == "small items" else backend().open()
+    if request.param == "small items":
+        yield small_items()
+    elif request.param == "emulated tiles":
+        yield emulated_tiles()
+    else:
+        device = backend().open()
+        before = device.gemm
+        device.multiply_by(request.param)
+        yield device
+        device.multiply_by(before)
+
+
+@cache
+def emulated_tiles():
+    """A processor whose products are computed as on a matrix unit, without one."""
+    device = spare()
+    if not device.unified:
+        pytest.skip("the device is no processor")
+    device.width, device.matrix_unit, device.tiles = 16, False, True
+    return device
 
 
 def close(found, want, terms):
@@ -80,6 +99,7 @@ def test_widths_of_other_processors(monkeypatch, width, dtype):
     if not device.unified:
         pytest.skip("the device is no processor")
     monkeypatch.setattr(device, "width", width)
+    device.multiply_by("vectors")
     for m, k, n in ((37, 50, 41), (24, 33, width), (100, 390, 3)):
         x, w = (RNG.uniform(-1, 1, s).astype(dtype) for s in ((m, k), (n, k)))
         b, g = RNG.uniform(-1, 1, n).astype(dtype), RNG.uniform(-1, 1, (m, n)).astype(dtype)
@@ -107,6 +127,79 @@ def test_layouts(device):
     k = permute_dims(on(device, heads), axes=(0, 2, 3, 1))
     want = heads.transpose(0, 2, 1, 3) @ heads.transpose(0, 2, 3, 1)
     close(np.asarray(linalg.matmul(q, k)), want, 5)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [
+        (32, 32, 32), (64, 64, 64), (64, 65, 385), (65, 79, 416), (100, 127, 64), (130, 96, 800),
+        (70, 520, 65), (65, 1060, 66),
+    ],
+)  # fmt: skip
+def test_large_products(device, m, n, k):
+    """Such as are computed in blocks, and on tiles where there are tiles."""
+    x, y = RNG.uniform(-1, 1, (m, k)).astype("f"), RNG.uniform(-1, 1, (k, n)).astype("f")
+    start, bias = RNG.uniform(-1, 1, (m, n)).astype("f"), RNG.uniform(-1, 1, n).astype("f")
+    want, row = x @ y, on(device, bias)
+    for a in (on(device, x), permute_dims(on(device, x.T), axes=(1, 0)),
+              slice_(on(device, np.repeat(x, 2, 1)), key=((0, m, 1), (0, 2 * k, 2)))):  # fmt: skip
+        for b in (on(device, y), permute_dims(on(device, y.T), axes=(1, 0))):
+            close(np.asarray(linalg.product(a, b, bias=row)), want + bias, k + 1)
+            room = on(device, np.tile(start, (1, 2)))
+            out = slice_(room, key=((0, m, 1), (n, 2 * n, 1)))
+            linalg.product(a, b, out=out, bias=row, adding=True)
+            close(np.asarray(out), start + want + bias, k + 2)
+            linalg.product(a, b, out=out, adding=True)
+            close(np.asarray(out), start + 2 * want + bias, 2 * k + 2)
+            assert np.array_equal(np.asarray(room)[:, :n], start)
+
+
+def test_the_gradients_of_a_large_linear(device):
+    x, w = RNG.uniform(-1, 1, (3, 50, 70)).astype("f"), RNG.uniform(-1, 1, (97, 70)).astype("f")
+    b, g = RNG.uniform(-1, 1, 97).astype("f"), RNG.uniform(-1, 1, (3, 50, 97)).astype("f")
+    ax, aw, ab, ag = (on(device, v) for v in (x, w, b, g))
+    of_x, of_w, of_b = linalg.linear_vjp(ag, None, ax, aw, ab, needs=(True, True, True))
+    close(np.asarray(of_x), g @ w, 97)
+    close(np.asarray(of_w), np.einsum("abn,abk->nk", g, x), 150)
+    close(np.asarray(of_b), g.sum((0, 1)), 150)
+
+
+@pytest.mark.parametrize("k", [64, 500])
+def test_no_digit_is_lost(device, k):
+    """Of a product in float32; with one part less on tiles the error is several times as large."""
+    several = 8 + k**0.5
+    for low, limit in ((-1, 4 if device.tiles else several), (0.5, several)):
+        x, y = RNG.uniform(low, 1, (64, k)).astype("f"), RNG.uniform(low, 1, (k, 96)).astype("f")
+        found = np.asarray(linalg.matmul(on(device, x), on(device, y)))
+        wide = x.astype("d"), y.astype("d")
+        error = (found - wide[0] @ wide[1]) / (np.abs(wide[0]) @ np.abs(wide[1]))
+        assert np.abs(error).max() < 2**-24 * limit
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-37, 1e-20, 1e-13, 1e18, 1e30, 3e38])
+def test_numbers_of_any_size(device, scale):
+    """Where parts of numbers would vanish or be infinite, tiles leave the block to vectors."""
+    x, y = RNG.uniform(0.5, 1, (70, 66)).astype("f"), RNG.uniform(0.5, 1, (66, 64)).astype("f")
+    s = np.float32(scale)
+    for a, b in ((x * s, y), (x, y * s), (x * s, y * s)):
+        want = a.astype("d") @ b.astype("d")
+        found = np.asarray(linalg.matmul(on(device, a), on(device, b)))
+        with np.errstate(over="ignore"):
+            limit = np.abs(want) * 66 * 2**-24 + 66 * 2.0**-149
+            assert (np.abs(found - want) <= limit)[want < 3.4e38].all()
+            assert np.isposinf(found[want > 3.5e38]).all()
+
+
+def test_one_block_with_special_numbers_among_others(device):
+    x, y = RNG.uniform(-1, 1, (200, 800)).astype("f"), RNG.uniform(-1, 1, (800, 70)).astype("f")
+    want = x @ y
+    x[150, 500] = np.nan  # in the third block of rows and the second along k
+    x[170, 20] = np.inf
+    found = np.asarray(linalg.matmul(on(device, x), on(device, y)))
+    assert np.isnan(found[150]).all()
+    np.testing.assert_array_equal(found[170], np.where(y[20] > 0, np.inf, -np.inf))
+    rest = [i for i in range(200) if i not in (150, 170)]
+    close(found[rest], want[rest], 800)
 
 
 def test_writing_into_and_adding_to_an_array(device):
@@ -149,16 +242,19 @@ def test_infinities_stay_where_they_are(device):
 
 
 def test_who_computed_is_counted(monkeypatch):
-    device = backend().open()
+    device = spare()
+    if not device.unified:
+        pytest.skip("the device is no processor")
     x = on(device, np.ones((64, 64), "f"))
-    for way, label in (("kernel", "gemm"), ("blas", "host BLAS sgemm")):
-        monkeypatch.setenv("MICROGPT_OPENCL_GEMM", way)
+    own = "gemm (matrix unit)" if device.tiles else "gemm"
+    for way, label in (("kernel", own), ("vectors", "gemm"), ("blas", "host BLAS sgemm")):
+        device.multiply_by(way)
         before = device.activity[label]
         linalg.matmul(x, x)
         assert device.activity[label] == before + 1
     monkeypatch.setenv("MICROGPT_OPENCL_GEMM", "magic")
-    with pytest.raises(BackendError, match="must be 'kernel' or 'blas'; got 'magic'"):
-        linalg.matmul(x, x)
+    with pytest.raises(BackendError, match="one of kernel, vectors, blas; got 'magic'"):
+        spare()
 
 
 GUARDED = """

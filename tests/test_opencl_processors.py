@@ -32,6 +32,38 @@ def test_the_stand_in_has_no_instruction_that_the_processor_lacks(flags, name):
     assert processors.stand_in(frozenset(flags.split())) == name
 
 
+def _asked(monkeypatch, flags: str, answer: int) -> tuple[bool, list[tuple[int, ...]]]:
+    """Whether there is a matrix unit on such a processor, and what Linux was asked."""
+    calls: list[tuple[int, ...]] = []
+    library = SimpleNamespace(syscall=lambda *numbers: calls.append(numbers) or answer)
+    monkeypatch.setattr(processors, "_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(processors.ctypes, "CDLL", lambda name: library)
+    processors._tiles_allowed.cache_clear()
+    pocl = SimpleNamespace(
+        platform=SimpleNamespace(version="OpenCL 3.0 PoCL 3.0"), preferred_vector_width_float=16
+    )
+    try:
+        return processors.matrix_unit(pocl), calls
+    finally:
+        processors._tiles_allowed.cache_clear()
+
+
+def test_linux_is_asked_for_the_matrix_unit(monkeypatch):
+    amx = f"{BASE} {WIDE} amx_tile amx_bf16"
+    assert _asked(monkeypatch, amx, 0) == (True, [(158, 0x1023, 18)])
+    assert _asked(monkeypatch, amx, -1) == (False, [(158, 0x1023, 18)])
+    assert _asked(monkeypatch, f"{BASE} {WIDE} amx_tile", 0) == (False, [])
+    assert _asked(monkeypatch, "amx_tile amx_bf16", 0) == (False, [])
+
+
+@pytest.mark.parametrize(("version", "width"), [("Intel(R) OpenCL", 16), ("PoCL 3.0", 8)])
+def test_other_drivers_and_narrow_vectors_have_no_matrix_unit(monkeypatch, version, width):
+    monkeypatch.setattr(processors, "_tiles_allowed", lambda: True)
+    platform = SimpleNamespace(version=version)
+    device = SimpleNamespace(platform=platform, preferred_vector_width_float=width)
+    assert not processors.matrix_unit(device)
+
+
 UNKNOWN = """
     import ctypes, re
     from types import SimpleNamespace

@@ -35,7 +35,7 @@ from microgpt_opencl import (
 from microgpt_opencl.arrays import Array
 from microgpt_opencl.device import Device
 from microgpt_opencl.optext import C_TYPES
-from microgpt_opencl.processors import introduce
+from microgpt_opencl.processors import introduce, matrix_unit
 
 KERNELS: dict[str, Callable[..., Any]] = {
     **activation.KERNELS,
@@ -166,7 +166,12 @@ class OpenCLBackend(Backend):
             for name, device in self._found.items()
             if (known := introduce(device)) is not None
         }
-        return {"pyopencl": platforms.driver().VERSION_TEXT, **young, **broken}
+        units = {
+            f"matrix unit of {name}": "AMX"
+            for name, device in self._found.items()
+            if matrix_unit(device)
+        }
+        return {"pyopencl": platforms.driver().VERSION_TEXT, **young, **units, **broken}
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from microgpt.errors import BackendError
 from microgpt_opencl.arrays import Array
 from microgpt_opencl.memory import ALIGNMENT, Memory, Pool
 from microgpt_opencl.platforms import driver
+from microgpt_opencl.processors import matrix_unit
 from microgpt_opencl.programs import Kernel, Programs
 
 _opened: WeakSet[Device] = WeakSet()
@@ -32,6 +33,10 @@ gained by beginning early, and kernels do better one after the other, with warm 
 AHEAD = 512
 """Launches by which the host may be ahead, twice over: the driver remembers all of them."""
 
+GEMM = ("kernel", "vectors", "blas")
+"""What can compute matrix products on a processor: our kernels, on its matrix unit where it has
+one, or without; or the BLAS of NumPy, which works on the same memory."""
+
 
 def _errors() -> Any:
     return driver().Error
@@ -46,6 +51,9 @@ class Device:
             loops; on other devices, with one small work-item per element.
         unified: whether the host sees the device's memory without copying.
         width: lanes of a vector of float32 that the device likes.
+        matrix_unit: whether kernels may use AMX.
+        gemm: what computes matrix products on a processor, one of `GEMM`: see `multiply_by`.
+        tiles, blas: whether that is the matrix unit for large products, or NumPy's BLAS.
         activity: how often each kernel was launched, and what else was done, by name.
         moved: bytes copied from the host (``"to device"``) and back (``"to host"``).
         together: launches that are handed to the driver at once.
@@ -71,6 +79,7 @@ class Device:
         self.max_local = cl_device.max_work_group_size
         self.double = bool(getattr(cl_device, "double_fp_config", 0))
         self.width = _width(cl_device) if self.cpu else 1
+        self.matrix_unit = self.cpu and matrix_unit(cl_device)
         self.activity: Counter[str] = Counter()
         self.moved: Counter[str] = Counter()
         self._waiting: list[tuple[Kernel, Any, Any, list[Any]]] = []
@@ -95,8 +104,26 @@ class Device:
         self.programs = Programs(self)
         self.kernel = self.programs.kernel
         self.unified = self.cpu and bool(cl_device.host_unified_memory) and self._coherent()
+        self.multiply_by(os.environ.get("MICROGPT_OPENCL_GEMM", GEMM[0]))
         self.activity.clear()
         _opened.add(self)
+
+    def multiply_by(self, way: str) -> None:
+        """Choose what computes matrix products from now on.
+
+        Args:
+            way: one of `GEMM`. Graphics cards have their own kernel in any case.
+
+        Raises:
+            BackendError: if it is something else.
+        """
+        if way not in GEMM:
+            raise BackendError(
+                f"MICROGPT_OPENCL_GEMM must be one of {', '.join(GEMM)}; got {way!r}"
+            )
+        self.gemm = way
+        self.blas = self.unified and way == "blas"
+        self.tiles = self.matrix_unit and way == "kernel"
 
     def _coherent(self) -> bool:
         """Whether device and host see what the other wrote without mapping memory."""

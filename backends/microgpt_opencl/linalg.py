@@ -1,13 +1,12 @@
 """Matrix products: our own kernels, or on a processor the BLAS of NumPy on the same memory.
 
-The setting MICROGPT_OPENCL_GEMM says which: ``kernel`` (the default) or ``blas``, which needs a
-device whose memory the host sees (`Device.unified`). On graphics cards the sizes of the tiles are
-measured once per shape class, see `tuning`.
+The setting MICROGPT_OPENCL_GEMM says which, see `device.GEMM`; the BLAS needs a device whose memory
+the host sees (`Device.unified`). On graphics cards the sizes of the tiles are measured once per
+shape class, see `tuning`.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable
 from math import prod
@@ -15,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from microgpt.errors import BackendError
 from microgpt_opencl import reduction, tuning
 from microgpt_opencl.arrays import Array, empty, host, view
 from microgpt_opencl.elementwise import add, cast, dtype_of, fill
@@ -26,23 +24,14 @@ from microgpt_opencl.programs import Kernel
 
 WITH_BIAS = 1
 ADDING = 2
+ON_TILES = 4
 
 long4 = struct.Struct("4q").pack
 _BLAS = {"f": "host BLAS sgemm", "d": "host BLAS dgemm"}
+LARGE = 64
+"""Rows, columns and depth from which a product is worth to be split for the matrix unit."""
 FEW = 4
 """Rows up to which packing the other matrix costs more than the product."""
-
-
-def chosen() -> str:
-    """What computes the products on processors: ``kernel`` or ``blas``.
-
-    Raises:
-        BackendError: if MICROGPT_OPENCL_GEMM has another value.
-    """
-    name = os.environ.get("MICROGPT_OPENCL_GEMM", "kernel")
-    if name not in ("kernel", "blas"):
-        raise BackendError(f"MICROGPT_OPENCL_GEMM must be 'kernel' or 'blas'; got {name!r}")
-    return name
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -97,7 +86,7 @@ def product(
         into = view(y, (m, n), (n, 1), y.start)
     else:
         into = y
-    if a.dtype.kind == "f" and device.unified and k and (chosen() == "blas" or m <= FEW):
+    if a.dtype.kind == "f" and device.unified and k and (device.blas or m <= FEW):
         _by_blas(a, b, into, bias, adding)
     else:
         _by_kernel(a, b, into, bias, adding, lead, m, n, k)
@@ -191,6 +180,7 @@ class _Plan(NamedTuple):
     b: bytes
     y: bytes
     inner: int
+    flags: int
     last: tuple[int, ...]
 
 
@@ -199,7 +189,7 @@ def _by_kernel(
     m: int, n: int, k: int,
 ) -> None:  # fmt: skip
     recipes = y.device.programs.recipes
-    key = ("gemm", a.dtype.char, lead, m, n, k, a.strides, b.strides, y.strides)
+    key = ("gemm", y.device.gemm, a.dtype.char, lead, m, n, k, a.strides, b.strides, y.strides)
     plan = recipes.get(key)
     if plan is None:
         plan = recipes[key] = _plan(a, b, y, lead, m, n, k)
@@ -209,7 +199,7 @@ def _by_kernel(
         _by_kernel(contiguous(a), contiguous(b), y, bias, adding, lead, m, n, k)
         return
     row = y if bias is None else contiguous(bias)
-    flags = WITH_BIAS * (bias is not None) + ADDING * adding
+    flags = plan.flags + WITH_BIAS * (bias is not None) + ADDING * adding
     args = [
         a.block.buffer, a.start, plan.a, b.block.buffer, b.start, plan.b,  # pyright: ignore
         y.block.buffer, y.start, plan.y, row.block.buffer, row.start,  # pyright: ignore
@@ -234,12 +224,13 @@ def _plan(
         kernel = cpu_kernel(device, a.dtype.char, "gemm")
         tall, wide = _task(device, m, n, batches)
         size = (_ceil(n, wide), _ceil(m, tall), batches)
-        return _Plan(kernel, size, (1, 1, 1), *packed, inner, (tall, wide))
+        kernel, flag = _on_tiles(kernel, device, a.dtype.char, m, n, k)
+        return _Plan(kernel, size, (1, 1, 1), *packed, inner, flag, (tall, wide))
     tile = tuning.tile(device, C_TYPES[a.dtype.char], m, n, k, batches)
     kernel = tuning.kernel(device, C_TYPES[a.dtype.char], tile)
     local = (tile.n // tile.work_n, tile.m // tile.work_m, 1)
     size = (_ceil(n, tile.n) * local[0], _ceil(m, tile.m) * local[1], batches)
-    return _Plan(kernel, size, local, *packed, inner, ())
+    return _Plan(kernel, size, local, *packed, inner, 0, ())
 
 
 def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
@@ -247,11 +238,24 @@ def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
     size = 4 if char == "f" else 8
     width = max(device.width * 4 // size, 2)
     rows = 12 if device.width == 16 else 6
-    # The packed blocks, (MC + NC)·KC numbers, must fit into local memory (MC is 48 there, KC 384).
+    files, more = ("gemm_vectors.cl", "gemm_cpu.cl"), {}
+    if device.tiles and char == "f":
+        files = ("gemm_vectors.cl", "gemm_amx.cl", "gemm_cpu.cl")
+        more = {} if device.matrix_unit else {"EMULATED": 1}
+    # The packed blocks must fit into local memory: 48 rows and NC columns of KC (384) numbers, or
+    # with tiles 64 and NC, half as large again.
     columns = 512
-    while (48 + columns) * 384 * size > device.local_memory and columns > 2 * width:
+    needed = 384 * size * (1.5 if device.tiles else 1)
+    while (64 + columns) * needed > device.local_memory and columns > 2 * width:
         columns //= 2
-    return device.kernel("gemm_cpu.cl", name, REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns)
+    return device.kernel(files, name, REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns, **more)
+
+
+def _on_tiles(kernel: Kernel, device: Any, char: str, m: int, n: int, k: int) -> tuple[Kernel, int]:
+    """A kernel and a flag for it: on the matrix unit, if it is there and will be faster."""
+    if device.tiles and char == "f" and min(m, n, k) >= LARGE:
+        return kernel.counted_as(f"{kernel.label} (matrix unit)"), ON_TILES
+    return kernel, 0
 
 
 def _task(device: Any, m: int, n: int, batches: int) -> tuple[int, int]:
@@ -323,7 +327,7 @@ def _one_launch(g: Array, x: Array, weight: Array) -> bool:
         and g.strides[1] == 1
         and g.shape[0] > FEW
         and min(weight.shape) > 0
-        and not (chosen() == "blas" and g.device.unified)
+        and not g.device.blas
     )
 
 
@@ -335,13 +339,14 @@ def _all_gradients(
     to_x = empty(device, shape, dtype) if for_x else None
     into = to_weight if to_x is None else to_x
     recipes = device.programs.recipes
-    key = ("linear_vjp", dtype.char, m, n, k, for_x)
+    key = ("linear_vjp", device.gemm, dtype.char, m, n, k, for_x)
     plan = recipes.get(key)
     if plan is None:
         kernel = cpu_kernel(device, dtype.char, "linear_vjp")
         x_share, w_share = _ceil(m, device.units), _ceil(_ceil(k, device.units), 64) * 64
         x_tasks, w_tasks = _ceil(m, x_share) if for_x else 0, _ceil(k, w_share)
-        last = (m, n, k, x_tasks, x_share, w_tasks, w_share)
+        kernel, flag = _on_tiles(kernel, device, dtype.char, m, n, k)
+        last = (m, n, k, flag, x_tasks, x_share, w_tasks, w_share)
         plan = recipes[key] = kernel, (x_tasks + w_tasks + 1,), last
     kernel, size, last = plan
     args = [

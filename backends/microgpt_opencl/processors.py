@@ -1,10 +1,14 @@
-"""PoCL on processors that are younger than it is.
+"""What PoCL does not know about the processor on which it runs.
 
-PoCL asks LLVM for the processor's name, and the LLVM in a PoCL of 2022, which pip installs, answers
-"generic" where it has never heard of it (AMD's Zen 5). Its own compiler then refuses that word, so
-that no kernel builds (https://github.com/pocl/pocl/issues/1049). No setting of PoCL changes the
-name. It lies in PoCL's record of the device, behind the name of the system; there we write the
-name of the most able processor that LLVM does know and whose instructions this one has.
+**Its name.** PoCL asks LLVM for the processor's name, and the LLVM in a PoCL of 2022, which pip
+installs, answers "generic" where it has never heard of it (AMD's Zen 5). Its own compiler then
+refuses that word, so that no kernel builds (https://github.com/pocl/pocl/issues/1049). No setting
+of PoCL changes the name. It lies in PoCL's record of the device, behind the name of the system;
+there we write the name of the most able processor that LLVM does know and whose instructions this
+one has.
+
+**Its matrix unit.** Intel's AMX (2023) multiplies tiles, which `gemm_amx.cl` makes use of. Linux
+has to be asked for it: the registers are large, and each thread needs room where they are saved.
 """
 
 from __future__ import annotations
@@ -110,8 +114,32 @@ def _copied(text: bytes) -> int:
     return copy(text)
 
 
+ARCH_PRCTL, REQUEST, TILE_DATA = 158, 0x1023, 18
+"""Numbers of Linux on x86-64: a system call, what it is to do (ARCH_REQ_XCOMP_PERM), for what."""
+
+
+def matrix_unit(cl_device: Any) -> bool:
+    """Whether kernels on a device may use AMX: those of PoCL, on a processor that has it."""
+    pocl = "PoCL" in cl_device.platform.version
+    return pocl and cl_device.preferred_vector_width_float == 16 and _tiles_allowed()
+
+
+@cache
+def _tiles_allowed() -> bool:
+    """Whether this processor has AMX and Linux lets us use it, which it is asked for.
+
+    It lets all threads of the process, unless one has a stack for signals without the room.
+    """
+    if not {"amx_tile", "amx_bf16", "avx512bw", "avx512vl"} <= _flags():
+        return False
+    return ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST, TILE_DATA) == 0
+
+
 @cache
 def _flags() -> frozenset[str]:
-    text = Path("/proc/cpuinfo").read_text()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return frozenset()
     found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     return frozenset(found.group(1).split() if found else ())
