@@ -23,8 +23,9 @@ WAYS = ("kernel", "vectors", "emulated tiles", "blas", "small items")
 
 
 @pytest.fixture(params=WAYS)
-def device(request):
+def device(request, monkeypatch):
     """A device, with products computed in one of the ways."""
+    monkeypatch.setattr(linalg, "LARGE", 0)  # small ones show all there is to see of tiles
     if request.param == "small items":
         yield small_items()
     elif request.param == "emulated tiles":
@@ -245,6 +246,7 @@ def test_who_computed_is_counted(monkeypatch):
     device = spare()
     if not device.unified:
         pytest.skip("the device is no processor")
+    monkeypatch.setattr(linalg, "LARGE", 0)
     x = on(device, np.ones((64, 64), "f"))
     own = "gemm (matrix unit)" if device.tiles else "gemm"
     for way, label in (("kernel", own), ("vectors", "gemm"), ("blas", "host BLAS sgemm")):

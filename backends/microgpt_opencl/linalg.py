@@ -28,8 +28,8 @@ ON_TILES = 4
 
 long4 = struct.Struct("4q").pack
 _BLAS = {"f": "host BLAS sgemm", "d": "host BLAS dgemm"}
-LARGE = 64
-"""Rows, columns and depth from which a product is worth to be split for the matrix unit."""
+DEEP, LARGE = 64, 10_000_000
+"""The smallest side of a product, and multiplications, from which the matrix unit pays."""
 FEW = 4
 """Rows up to which packing the other matrix costs more than the product."""
 
@@ -253,7 +253,7 @@ def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
 
 def _on_tiles(kernel: Kernel, device: Any, char: str, m: int, n: int, k: int) -> tuple[Kernel, int]:
     """A kernel and a flag for it: on the matrix unit, if it is there and will be faster."""
-    if device.tiles and char == "f" and min(m, n, k) >= LARGE:
+    if device.tiles and char == "f" and min(m, n, k) >= DEEP and m * n * k >= LARGE:
         return kernel.counted_as(f"{kernel.label} (matrix unit)"), ON_TILES
     return kernel, 0
 
