@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from microgpt_opencl import arrays, memory, transfers
+from microgpt_opencl.fusion import copied
 
 import microgpt as mg
 from microgpt.errors import BackendError, OutOfMemoryError, ShapeError
@@ -199,7 +200,8 @@ def test_a_device_that_is_lost_while_a_kernel_starts(device):
 
 @pytest.mark.parametrize("code", ["DEVICE_NOT_AVAILABLE", "INVALID_COMMAND_QUEUE"])
 def test_a_device_that_is_lost_while_it_works(device, monkeypatch, code):
-    x = array(device, [1.0, 2.0])
+    x = copied(array(device, [1.0, 2.0]))
+    device.flush()
 
     class Queue:
         finish = staticmethod(failing(getattr(cl.status_code, code)))
@@ -211,7 +213,8 @@ def test_a_device_that_is_lost_while_it_works(device, monkeypatch, code):
 
 
 def test_an_error_of_the_driver_that_is_no_loss(device, monkeypatch):
-    x = array(device, [1.0, 2.0])
+    x = copied(array(device, [1.0, 2.0]))
+    device.flush()
     with monkeypatch.context() as patch:
         patch.setattr(device, "queue", type("Queue", (), {"finish": staticmethod(failing(-5))})())
         with pytest.raises(BackendError, match="waiting for the device failed .*microgpt doctor"):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import microgpt as mg
-from tests.opencl import needed
+from tests import opencl
 
-needed()
+opencl.needed()
 
 STEPS = 3
 
@@ -140,6 +140,27 @@ def test_adamw_is_that_of_numpy() -> None:
                 optimizer.step()
                 losses[backend].append(loss.item())
     np.testing.assert_allclose(losses["opencl"], losses["numpy"], rtol=1e-4)
+
+
+def test_a_step_does_not_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token ids that came from the host are looked at there, while the device computes."""
+    device = opencl.backend().open()
+    if not device.unified:
+        pytest.skip("the device has memory of its own")
+    with mg.use_backend("opencl"):
+        model = gpt().model  # pyright: ignore[reportFunctionMemberAccess]
+        ids, targets = (
+            mg.tensor(np.random.default_rng(i).integers(0, 23, (3, 16))) for i in (1, 2)
+        )
+        model.loss(ids, targets).backward()
+        waits: list[str] = []
+        finish = type(device).finish
+        monkeypatch.setattr(type(device), "finish", lambda self: (waits.append(""), finish(self)))
+        loss = model.loss(ids, targets)
+        loss.backward()
+        assert not waits
+        loss.item()
+        assert waits
 
 
 def test_generation_with_a_cache_gives_the_same_text() -> None:

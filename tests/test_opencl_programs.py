@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from microgpt_opencl import platforms, programs
 from microgpt_opencl.device import Device
+from microgpt_opencl.fusion import copied
 from microgpt_opencl.transfers import from_numpy
 
 from tests import opencl
@@ -34,7 +35,7 @@ SOURCE = "kernel void twice(global float *x) { x[get_global_id(0)] *= FACTOR; }"
 def doubled(device, factor=2):
     """What a kernel makes of [1, 1, 1]."""
     kernel = device.programs.of_source(SOURCE, "twice", "twice", {"FACTOR": factor})
-    x = from_numpy(device, np.ones(3, np.float32))
+    x = copied(from_numpy(device, np.ones(3, np.float32)))
     device.submit(kernel, (3,), None, [x.block.buffer])
     return np.asarray(x).tolist()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from microgpt_opencl.arrays import Array, empty, host, view
+from microgpt_opencl.arrays import Array, empty, readable, view
 from microgpt_opencl.elementwise import astype, cast, fill
 from microgpt_opencl.fusion import contiguous, copied, realised
 from microgpt_opencl.movement import reshape, shares
@@ -71,8 +71,7 @@ def _checked(indices: Any, like: Array, size: int) -> Array:
     if not x.size:
         return _plain(x, like)
     if device.unified:
-        device.finish()
-        values = host(x)
+        values = readable(x)
         bad = values.max() >= size or values.min() < -size
     else:
         bad = _found_bad(x, size)
@@ -228,10 +227,8 @@ def argsort(x: Array, *, axis: int, descending: bool) -> Array:
 
 def _host_argsort(x: Array, axis: int, descending: bool) -> Array:
     """NumPy's sorting, which uses vectors, on memory that the host shares with the device."""
-    device = x.device
-    device.finish()
+    device, values = x.device, readable(x)
     device.activity["host argsort"] += 1
-    values = host(x)
     if not descending:
         return from_numpy(device, np.argsort(values, axis=axis, kind="stable"))
     # Reversed before and after, so that equal elements keep their order.

@@ -74,7 +74,11 @@ def product(
         lead = np.broadcast_shapes(lead, b.shape[:-2])
         a, b = _spread(a, lead), _spread(b, lead)
     device = a.device
-    y = empty(device, (*lead, m, n), a.dtype) if out is None else out
+    if out is None:
+        y = empty(device, (*lead, m, n), a.dtype)
+    else:
+        y = out
+        y.block.from_host = False  # pyright: ignore[reportOptionalMemberAccess]
     if not prod(y.shape):
         return y
     if k == 0 and bias is None and not adding and out is None:

@@ -76,7 +76,7 @@ class Block:
     """Memory in use. When the last reference to it goes, the memory returns to its pool.
 
     Attributes:
-        from_host: whether the host wrote it, and so can read it at any time: arrays do not change.
+        from_host: whether the host wrote it, and no kernel since: the host may read it at once.
     """
 
     __slots__ = ("buffer", "from_host", "memory")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from microgpt_opencl.arrays import Array, empty, host
+from microgpt_opencl.arrays import Array, empty, host, readable
 from microgpt_opencl.device import Device
 from microgpt_opencl.fusion import contiguous
 
@@ -65,8 +65,7 @@ def to_numpy(x: Array) -> np.ndarray:
             device.moved["to host"] += out.nbytes
             device.activity["copy to host"] += 1
             if device.unified:
-                device.finish()
-                out[...] = host(x)
+                out[...] = readable(x)
             else:
                 device.read(x, out)
     return out
