@@ -15,7 +15,7 @@ from tests.opencl import backend, needed, on, small_items, spare
 
 needed()
 
-from microgpt_opencl import linalg, tuning  # noqa: E402
+from microgpt_opencl import linalg, linear, tuning  # noqa: E402
 from microgpt_opencl.movement import flip, permute_dims, slice_  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -105,8 +105,8 @@ def test_widths_of_other_processors(monkeypatch, width, dtype):
         x, w = (RNG.uniform(-1, 1, s).astype(dtype) for s in ((m, k), (n, k)))
         b, g = RNG.uniform(-1, 1, n).astype(dtype), RNG.uniform(-1, 1, (m, n)).astype(dtype)
         ax, aw, ab, ag = (on(device, v) for v in (x, w, b, g))
-        close(np.asarray(linalg.linear(ax, aw, ab)), x @ w.T + b, k + 1)
-        of_x, of_w, of_b = linalg.linear_vjp(ag, None, ax, aw, ab, needs=(True, True, True))
+        close(np.asarray(linear.linear(ax, aw, ab)), x @ w.T + b, k + 1)
+        of_x, of_w, of_b = linear.linear_vjp(ag, None, ax, aw, ab, needs=(True, True, True))
         close(np.asarray(of_x), g @ w, n)
         close(np.asarray(of_w), g.T @ x, m)
         close(np.asarray(of_b), g.sum(0), m)
@@ -159,7 +159,7 @@ def test_the_gradients_of_a_large_linear(device):
     x, w = RNG.uniform(-1, 1, (3, 50, 70)).astype("f"), RNG.uniform(-1, 1, (97, 70)).astype("f")
     b, g = RNG.uniform(-1, 1, 97).astype("f"), RNG.uniform(-1, 1, (3, 50, 97)).astype("f")
     ax, aw, ab, ag = (on(device, v) for v in (x, w, b, g))
-    of_x, of_w, of_b = linalg.linear_vjp(ag, None, ax, aw, ab, needs=(True, True, True))
+    of_x, of_w, of_b = linear.linear_vjp(ag, None, ax, aw, ab, needs=(True, True, True))
     close(np.asarray(of_x), g @ w, 97)
     close(np.asarray(of_w), np.einsum("abn,abk->nk", g, x), 150)
     close(np.asarray(of_b), g.sum((0, 1)), 150)
@@ -217,16 +217,16 @@ def test_linear_and_its_gradients(device):
     x, w = RNG.uniform(-1, 1, (4, 5, 33)).astype("f"), RNG.uniform(-1, 1, (20, 33)).astype("f")
     b, g = RNG.uniform(-1, 1, 20).astype("f"), RNG.uniform(-1, 1, (4, 5, 20)).astype("f")
     ax, aw, ab, ag = (on(device, v) for v in (x, w, b, g))
-    y = linalg.linear(ax, aw, ab)
+    y = linear.linear(ax, aw, ab)
     close(np.asarray(y), x @ w.T + b, 34)
-    of_x, of_w, of_b = linalg.linear_vjp(ag, y, ax, aw, ab, needs=(True, True, True))
+    of_x, of_w, of_b = linear.linear_vjp(ag, y, ax, aw, ab, needs=(True, True, True))
     close(np.asarray(of_x), g @ w, 20)
     close(np.asarray(of_w), np.einsum("abn,abk->nk", g, x), 20)
     close(np.asarray(of_b), g.sum((0, 1)), 20)
-    assert linalg.linear_vjp(ag, y, ax, aw, ab, needs=(False, False, False)) == (None, None, None)
+    assert linear.linear_vjp(ag, y, ax, aw, ab, needs=(False, False, False)) == (None, None, None)
     nothing = on(device, np.zeros((3, 0), "f"))
     empty = on(device, np.zeros((20, 0), "f"))
-    assert np.array_equal(np.asarray(linalg.linear(nothing, empty, ab)), np.tile(b, (3, 1)))
+    assert np.array_equal(np.asarray(linear.linear(nothing, empty, ab)), np.tile(b, (3, 1)))
 
 
 def test_integers(device):
@@ -288,6 +288,8 @@ def guarded(values):
 rng = np.random.default_rng(0)
 sizes = [(1, 1, 1), (5, 3, 7), (17, 33, 15), (64, 63, 65), (13, 400, 31), (100, 17, 257)]
 sizes += [(12, 16, 16), (20, 33, 9), (23, 33, 9), (96, 400, 16), (103, 400, 1)]  # narrow
+sizes += [(64, 64, 64), (70, 97, 65), (65, 400, 600)]  # on tiles, where there are tiles
+linalg.LARGE = 0
 for m, k, n in sizes:
     a, b, c = rng.random((m, k), "f"), rng.random((k, n), "f"), rng.random((n, k), "f")
     x, y, z = guarded(a), guarded(b), guarded(c)  # alive until the device is done with them
@@ -343,11 +345,11 @@ def test_all_gradients_of_a_linear_layer_in_one_launch(monkeypatch, dtype, rows,
     x, w, g = (RNG.uniform(-1, 1, s).astype(dtype) for s in ((rows, k), (n, k), (rows, n)))
     before = sum(device.activity.values())
     arrays = [on(device, a) for a in (g, x, w)]
-    found = linalg.linear_vjp(arrays[0], None, arrays[1], arrays[2], None, needs=(True,) * 3)
+    found = linear.linear_vjp(arrays[0], None, arrays[1], arrays[2], None, needs=(True,) * 3)
     assert sum(device.activity.values()) - before == 4, "three copies to the device, one launch"
     for y, want, terms in zip(found, (g @ w, g.T @ x, g.sum(axis=0)), (n, rows, rows), strict=True):
         close(np.asarray(y), want, terms)
-    to_x, to_w, to_bias = linalg.linear_vjp(
+    to_x, to_w, to_bias = linear.linear_vjp(
         arrays[0], None, arrays[1], arrays[2], None, needs=(False, True, True)
     )
     assert to_x is None and np.array_equal(np.asarray(to_w), np.asarray(found[1]))

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from microgpt.errors import BackendError, ShapeError
-from microgpt_opencl.memory import Block
+from microgpt_opencl.memory import Block, Form
 
 if TYPE_CHECKING:
     from microgpt_opencl.device import Device
 
 MOST = 2**31 - 1
 """Elements that an array may have: kernels count in 32 bits."""
+
+FORMS = 4096
+"""Shapes that are remembered."""
 
 
 class Array:
@@ -152,17 +155,35 @@ def empty(device: Device, shape: tuple[int, ...], dtype: np.dtype, for_host: boo
     y.dtype = dtype
     y.device = device
     y.start = 0
-    y.strides = dense_strides(shape)
     y.op = None
     y.args = ()
     y.weight = 0
+    pool = device.pool
+    y.strides, nbytes, idle = pool.forms.get((shape, dtype)) or _form(device, shape, dtype)
+    if for_host:
+        with device.lock:
+            y.block = pool.take_quiet(nbytes)
+        return y
+    try:
+        y.block = Block(idle.pop())  # what `take` does in most cases, for which it needs no lock
+    except IndexError:
+        with device.lock:
+            y.block = pool.take(nbytes)
+    return y
+
+
+def _form(device: Device, shape: tuple[int, ...], dtype: np.dtype) -> Form:
+    """What there is to know about new arrays of a shape and type, which is then remembered."""
     size = math.prod(shape)
     if size > MOST:
         raise too_large(shape)
+    pool = device.pool
+    nbytes = size * dtype.itemsize
     with device.lock:
-        take = device.pool.take_quiet if for_host else device.pool.take
-        y.block = take(size * dtype.itemsize)
-    return y
+        if len(pool.forms) >= FORMS:
+            pool.forms.clear()
+        form = pool.forms[shape, dtype] = dense_strides(shape), nbytes, pool.idle_of(nbytes)
+    return form
 
 
 def too_large(shape: tuple[int, ...]) -> ShapeError:

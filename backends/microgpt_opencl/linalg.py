@@ -14,11 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from microgpt_opencl import reduction, tuning
+from microgpt_opencl import tuning
 from microgpt_opencl.arrays import Array, empty, host, view
-from microgpt_opencl.elementwise import add, cast, dtype_of, fill
+from microgpt_opencl.elementwise import cast, dtype_of, fill
 from microgpt_opencl.fusion import contiguous, realised
-from microgpt_opencl.movement import reshape
 from microgpt_opencl.optext import C_TYPES
 from microgpt_opencl.programs import Kernel
 
@@ -84,7 +83,7 @@ def product(
     if k == 0 and bias is None and not adding and out is None:
         return fill(y, 0)
     # Matrices in a row, with one factor on the right, are one tall matrix.
-    if lead and _shared(b, lead) and (flat := _tall(a, m)) is not None and y.dense:
+    if lead and _shared(b, lead) and (flat := tall(a, m)) is not None and y.dense:
         a, lead, m = flat, (), flat.shape[0]
         b = view(b, b.shape[-2:], b.strides[-2:], b.start)
         into = view(y, (m, n), (n, 1), y.start)
@@ -109,7 +108,7 @@ def _shared(x: Array, lead: tuple[int, ...]) -> bool:
     return not any(s for s, n in zip(x.strides, lead, strict=False) if n != 1)
 
 
-def _tall(x: Array, m: int) -> Array | None:
+def tall(x: Array, m: int) -> Array | None:
     """(…, m, k) as one matrix (… · m, k), if its rows follow one another evenly."""
     step, length = x.strides[-2], m
     for n, s in zip(reversed(x.shape[:-2]), reversed(x.strides[:-2]), strict=True):
@@ -171,10 +170,11 @@ def _batches(
     return outer, inner, tuple(zip(first, second, strict=True))
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """How to launch a product of matrices that lie like this.
 
-    `a`, `b` and `y` are the strides of rows, columns and two batches, `last` further numbers.
+    `a`, `b` and `y` are the strides of rows, columns and two batches, `sizes` are m, n, k
+    and the number of inner batches, `last` further numbers.
     """
 
     kernel: Kernel
@@ -183,7 +183,7 @@ class _Plan(NamedTuple):
     a: bytes
     b: bytes
     y: bytes
-    inner: int
+    sizes: tuple[int, int, int, int]
     flags: int
     last: tuple[int, ...]
 
@@ -196,25 +196,31 @@ def _by_kernel(
     key = ("gemm", y.device.gemm, a.dtype.char, lead, m, n, k, a.strides, b.strides, y.strides)
     plan = recipes.get(key)
     if plan is None:
-        plan = recipes[key] = _plan(a, b, y, lead, m, n, k)
+        plan = recipes[key] = plan_of(a, b, y, lead, m, n, k)
     if plan is False:
         if a.dense and b.dense:  # only a result in an unusual order of ours could come here
             raise ValueError(f"a product into strides {y.strides} is not possible")
         _by_kernel(contiguous(a), contiguous(b), y, bias, adding, lead, m, n, k)
         return
-    row = y if bias is None else contiguous(bias)
-    flags = plan.flags + WITH_BIAS * (bias is not None) + ADDING * adding
+    launch(plan, a, b, y, bias, ADDING * adding)
+
+
+def launch(plan: Plan, a: Array, b: Array, y: Array, bias: Array | None, flags: int) -> None:
+    """Start a product for which there is a plan; `flags`: `ADDING`, or 0."""
+    row = y
+    if bias is not None:
+        row, flags = contiguous(bias), flags + WITH_BIAS
     args = [
         a.block.buffer, a.start, plan.a, b.block.buffer, b.start, plan.b,  # pyright: ignore
         y.block.buffer, y.start, plan.y, row.block.buffer, row.start,  # pyright: ignore
-        m, n, k, plan.inner, flags, *plan.last,
+        *plan.sizes, plan.flags + flags, *plan.last,
     ]  # fmt: skip
     y.device.submit(plan.kernel, plan.size, plan.local, args)
 
 
-def _plan(
+def plan_of(
     a: Array, b: Array, y: Array, lead: tuple[int, ...], m: int, n: int, k: int
-) -> _Plan | Literal[False]:
+) -> Plan | Literal[False]:
     """The plan of a product; False if a and b have to be copied first."""
     found = _batches(lead, (a.strides[:-2], b.strides[:-2], y.strides[:-2]))
     if found is None:
@@ -226,15 +232,15 @@ def _plan(
     )  # fmt: skip
     if device.cpu and a.dtype.kind == "f":
         kernel = cpu_kernel(device, a.dtype.char, "gemm")
-        tall, wide = _task(device, m, n, batches)
-        size = (_ceil(n, wide), _ceil(m, tall), batches)
-        kernel, flag = _on_tiles(kernel, device, a.dtype.char, m, n, k)
-        return _Plan(kernel, size, (1, 1, 1), *packed, inner, flag, (tall, wide))
+        high, wide = _task(device, m, n, batches)
+        size = (ceil(n, wide), ceil(m, high), batches)
+        kernel, flag = on_tiles(kernel, device, a.dtype.char, m, n, k)
+        return Plan(kernel, size, (1, 1, 1), *packed, (m, n, k, inner), flag, (high, wide))
     tile = tuning.tile(device, C_TYPES[a.dtype.char], m, n, k, batches)
     kernel = tuning.kernel(device, C_TYPES[a.dtype.char], tile)
     local = (tile.n // tile.work_n, tile.m // tile.work_m, 1)
-    size = (_ceil(n, tile.n) * local[0], _ceil(m, tile.m) * local[1], batches)
-    return _Plan(kernel, size, local, *packed, inner, 0, ())
+    size = (ceil(n, tile.n) * local[0], ceil(m, tile.m) * local[1], batches)
+    return Plan(kernel, size, local, *packed, (m, n, k, inner), 0, ())
 
 
 def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
@@ -255,7 +261,7 @@ def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
     return device.kernel(files, name, REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns, **more)
 
 
-def _on_tiles(kernel: Kernel, device: Any, char: str, m: int, n: int, k: int) -> tuple[Kernel, int]:
+def on_tiles(kernel: Kernel, device: Any, char: str, m: int, n: int, k: int) -> tuple[Kernel, int]:
     """A kernel and a flag for it: on the matrix unit, if it is there and will be faster."""
     if device.tiles and char == "f" and min(m, n, k) >= DEEP and m * n * k >= LARGE:
         return kernel.counted_as(f"{kernel.label} (matrix unit)"), ON_TILES
@@ -264,106 +270,17 @@ def _on_tiles(kernel: Kernel, device: Any, char: str, m: int, n: int, k: int) ->
 
 def _task(device: Any, m: int, n: int, batches: int) -> tuple[int, int]:
     """How many rows and columns of a product one work-item computes."""
-    parts = _ceil(device.units, max(batches, 1))
+    parts = ceil(device.units, max(batches, 1))
     if parts == 1:
         return m, n
     if m >= n:
-        return _ceil(_ceil(m, parts), 12) * 12, n
-    return m, _ceil(_ceil(n, parts), 64) * 64
+        return ceil(ceil(m, parts), 12) * 12, n
+    return m, ceil(ceil(n, parts), 64) * 64
 
 
-def _ceil(a: int, b: int) -> int:
+def ceil(a: int, b: int) -> int:
     """a / b, rounded up."""
     return -(-a // b)
 
 
-# ---- linear ----------------------------------------------------------------------------------
-
-
-def _rows(x: Array) -> Array:
-    """(…, n) as (rows, n)."""
-    x = realised(x)
-    if x.ndim == 2:
-        return x
-    n = x.shape[-1]
-    if x.ndim > 2 and (flat := _tall(x, x.shape[-2])) is not None:
-        return flat
-    x = contiguous(x)
-    return view(x, (prod(x.shape[:-1]), n), (n, 1), x.start)
-
-
-def _transposed(x: Array) -> Array:
-    x = realised(x)
-    return view(x, x.shape[::-1], x.strides[::-1], x.start)
-
-
-def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    rows = _rows(x)
-    y = product(rows, _transposed(weight), bias=None if bias is None else realised(bias))
-    if not x.shape[-1] and bias is not None:  # the product of nothing
-        y = add(fill(y, 0), bias)
-    return y if x.ndim == 2 else reshape(y, shape=(*x.shape[:-1], weight.shape[0]))
-
-
-def linear_vjp(g: Array, y: Any, x: Array, weight: Array, bias: Any, *, needs: Any) -> tuple:
-    for_x, for_weight, for_bias = needs
-    rows = _rows(g)
-    if for_weight and for_bias and _one_launch(rows, x, weight):
-        return _all_gradients(rows, _rows(x), realised(weight), x.shape, for_x)
-    to_x = to_weight = to_bias = None
-    if for_x:
-        to_x = product(rows, realised(weight))
-        if x.ndim != 2:
-            to_x = reshape(to_x, shape=x.shape)
-    if for_weight:
-        to_weight = product(_transposed(rows), _rows(x))
-    if for_bias:
-        to_bias = reduction.column_sums(rows)
-    return to_x, to_weight, to_bias
-
-
-def _one_launch(g: Array, x: Array, weight: Array) -> bool:
-    """Whether one kernel computes all gradients: on processors, unless their BLAS does better."""
-    return (
-        g.device.cpu
-        and g.dtype.kind == "f"
-        and g.dtype is x.dtype is weight.dtype
-        and g.strides[1] == 1
-        and g.shape[0] > FEW
-        and min(weight.shape) > 0
-        and not g.device.blas
-    )
-
-
-def _all_gradients(
-    g: Array, x: Array, weight: Array, shape: tuple[int, ...], for_x: bool
-) -> tuple[Array | None, Array, Array]:
-    device, dtype, (m, n), k = g.device, g.dtype, g.shape, x.shape[1]
-    to_weight, to_bias = empty(device, (n, k), dtype), empty(device, (n,), dtype)
-    to_x = empty(device, shape, dtype) if for_x else None
-    into = to_weight if to_x is None else to_x
-    recipes = device.programs.recipes
-    key = ("linear_vjp", device.gemm, dtype.char, m, n, k, for_x)
-    plan = recipes.get(key)
-    if plan is None:
-        kernel = cpu_kernel(device, dtype.char, "linear_vjp")
-        x_share, w_share = _ceil(m, device.units), _ceil(_ceil(k, device.units), 64) * 64
-        x_tasks, w_tasks = _ceil(m, x_share) if for_x else 0, _ceil(k, w_share)
-        kernel, flag = _on_tiles(kernel, device, dtype.char, m, n, k)
-        last = (m, n, k, flag, x_tasks, x_share, w_tasks, w_share)
-        plan = recipes[key] = kernel, (x_tasks + w_tasks + 1,), last
-    kernel, size, last = plan
-    args = [
-        g.block.buffer, g.start, *g.strides, x.block.buffer, x.start, *x.strides,  # pyright: ignore
-        weight.block.buffer, weight.start, *weight.strides, into.block.buffer,  # pyright: ignore
-        to_weight.block.buffer, to_bias.block.buffer, *last,  # pyright: ignore
-    ]  # fmt: skip
-    device.submit(kernel, size, (1,), args)
-    return to_x, to_weight, to_bias
-
-
-KERNELS: dict[str, Callable[..., Any]] = {
-    "matmul": matmul,
-    "linear": linear,
-    "linear_vjp": linear_vjp,
-}
+KERNELS: dict[str, Callable[..., Any]] = {"matmul": matmul}

@@ -93,6 +93,10 @@ class Block:
         memory.home.append(memory)
 
 
+Form = tuple[tuple[int, ...], int, list[Memory]]
+"""Of arrays of one shape and type: their strides, their bytes, the idle blocks of that size."""
+
+
 class Pool:
     """The memory that this process holds on one device."""
 
@@ -107,7 +111,8 @@ class Pool:
         self.allocations = 0
         """How often the device was asked for memory."""
         self._idle: dict[int, list[Memory]] = {}
-        """By size. A list stays when it is empty: memory in use refers to it."""
+        """By size. A list stays when it is empty: memory in use and `forms` refer to it."""
+        self.forms: dict[tuple[tuple[int, ...], np.dtype], Form] = {}
 
     def take(self, nbytes: int) -> Block:
         """A block with room for `nbytes`; call it while holding the device's lock.
@@ -119,6 +124,10 @@ class Pool:
         idle = self._idle.get(size) or self._fitting(size)
         # The last that came back: it may still be in the processor's cache.
         return Block(idle.pop() if idle else self._new(size))
+
+    def idle_of(self, nbytes: int) -> list[Memory]:
+        """The idle blocks of the size that serves a request of `nbytes`, now and later."""
+        return self._idle.setdefault(capacity(nbytes), [])
 
     def take_quiet(self, nbytes: int) -> Block:
         """Like `take`, a block that no work in flight uses: the host may write it at once.
