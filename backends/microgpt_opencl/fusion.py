@@ -19,7 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgpt_opencl import codegen, siblings
-from microgpt_opencl.arrays import MOST, Array, dense_strides, same_device, settle, too_large
+from microgpt_opencl.arrays import (
+    MOST,
+    Array,
+    dense_strides,
+    empty,
+    host,
+    same_device,
+    settle,
+    too_large,
+)
 from microgpt_opencl.programs import Kernel
 from microgpt_opencl.walking import SMALL, Walk, plan, spread
 
@@ -137,6 +146,12 @@ def _constant(x: Array) -> None:
     device, value = x.device, x.args[0]
     key = ("constant", x.dtype.char, value, math.copysign(1, value))
     block = device.programs.recipes.get(key)
+    if block is None and device.unified:  # no kernel is built for one number
+        y = empty(device, (), x.dtype, for_host=True)
+        host(y)[...] = value
+        device.moved["to device"] += x.dtype.itemsize
+        device.activity["copy to device"] += 1
+        block = device.programs.recipes[key] = y.block
     if block is None:
         work = _single(x)
         _follow(_recipe(work, True), work)

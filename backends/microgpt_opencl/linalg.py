@@ -24,8 +24,9 @@ from microgpt_opencl.programs import Kernel
 WITH_BIAS = 1
 ADDING = 2
 ON_TILES = 4
+GRADIENTS = 8
 
-long4 = struct.Struct("4q").pack
+long4, int16 = struct.Struct("4q").pack, struct.Struct("16i").pack
 _BLAS = {"f": "host BLAS sgemm", "d": "host BLAS dgemm"}
 DEEP, LARGE = 64, 10_000_000
 """The smallest side of a product, and multiplications, from which the matrix unit pays."""
@@ -173,8 +174,8 @@ def _batches(
 class Plan(NamedTuple):
     """How to launch a product of matrices that lie like this.
 
-    `a`, `b` and `y` are the strides of rows, columns and two batches, `sizes` are m, n, k
-    and the number of inner batches, `last` further numbers.
+    `a`, `b` and `y` are the strides of rows, columns and two batches, `last` has further
+    arguments, for each combination of `WITH_BIAS` and `ADDING`.
     """
 
     kernel: Kernel
@@ -183,9 +184,7 @@ class Plan(NamedTuple):
     a: bytes
     b: bytes
     y: bytes
-    sizes: tuple[int, int, int, int]
-    flags: int
-    last: tuple[int, ...]
+    last: tuple[tuple[Any, ...], ...]
 
 
 def _by_kernel(
@@ -213,7 +212,7 @@ def launch(plan: Plan, a: Array, b: Array, y: Array, bias: Array | None, flags: 
     args = [
         a.block.buffer, a.start, plan.a, b.block.buffer, b.start, plan.b,  # pyright: ignore
         y.block.buffer, y.start, plan.y, row.block.buffer, row.start,  # pyright: ignore
-        *plan.sizes, plan.flags + flags, *plan.last,
+        *plan.last[flags],
     ]  # fmt: skip
     y.device.submit(plan.kernel, plan.size, plan.local, args)
 
@@ -231,24 +230,38 @@ def plan_of(
         long4(*a.strides[-2:], *of_a), long4(*b.strides[-2:], *of_b), long4(*y.strides[-2:], *of_y)
     )  # fmt: skip
     if device.cpu and a.dtype.kind == "f":
-        kernel = cpu_kernel(device, a.dtype.char, "gemm")
+        kernel, flag = cpu_kernel(device, a.dtype.char, "gemm", m, n, k)
         high, wide = _task(device, m, n, batches)
         size = (ceil(n, wide), ceil(m, high), batches)
-        kernel, flag = on_tiles(kernel, device, a.dtype.char, m, n, k)
-        return Plan(kernel, size, (1, 1, 1), *packed, (m, n, k, inner), flag, (high, wide))
+        last = [(sizes(m, n, k, inner, flag + f, high, wide), *NO_GRADIENTS) for f in range(4)]
+        return Plan(kernel, size, (1, 1, 1), *packed, tuple(last))
     tile = tuning.tile(device, C_TYPES[a.dtype.char], m, n, k, batches)
     kernel = tuning.kernel(device, C_TYPES[a.dtype.char], tile)
     local = (tile.n // tile.work_n, tile.m // tile.work_m, 1)
     size = (ceil(n, tile.n) * local[0], ceil(m, tile.m) * local[1], batches)
-    return Plan(kernel, size, local, *packed, (m, n, k, inner), 0, ())
+    return Plan(kernel, size, local, *packed, tuple([(m, n, k, inner, f) for f in range(4)]))
 
 
-def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
-    """A kernel of ``gemm_cpu.cl``, with blocks for the registers and caches of the processor."""
+NO_GRADIENTS = (None, 0, 0, 0, None, None)
+"""Arguments of the kernel for processors that are for gradients only."""
+
+
+def sizes(*numbers: int) -> bytes:
+    """The numbers for the kernel for processors; one argument, since each takes its time."""
+    return int16(*numbers, *[0] * (16 - len(numbers)))
+
+
+def cpu_kernel(device: Any, char: str, label: str, m: int, n: int, k: int) -> tuple[Kernel, int]:
+    """The kernel of ``gemm_cpu.cl``, with blocks for the registers and caches of the processor.
+
+    With it a flag for products of such a size, which will be computed on the matrix unit if that
+    is there and faster.
+    """
     size = 4 if char == "f" else 8
     width = max(device.width * 4 // size, 2)
     rows = 12 if device.width == 16 else 6
-    files, more = ("gemm_vectors.cl", "gemm_cpu.cl"), {}
+    files: tuple[str, ...] = ("gemm_vectors.cl", "gemm_cpu.cl")
+    more: dict[str, Any] = {}
     if device.tiles and char == "f":
         files = ("gemm_vectors.cl", "gemm_amx.cl", "gemm_cpu.cl")
         more = {} if device.matrix_unit else {"EMULATED": 1}
@@ -258,14 +271,12 @@ def cpu_kernel(device: Any, char: str, name: str) -> Kernel:
     needed = 384 * size * (1.5 if device.tiles else 1)
     while (64 + columns) * needed > device.local_memory and columns > 2 * width:
         columns //= 2
-    return device.kernel(files, name, REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns, **more)
-
-
-def on_tiles(kernel: Kernel, device: Any, char: str, m: int, n: int, k: int) -> tuple[Kernel, int]:
-    """A kernel and a flag for it: on the matrix unit, if it is there and will be faster."""
+    kernel = device.kernel(
+        files, "gemm", REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns, **more
+    )
     if device.tiles and char == "f" and min(m, n, k) >= DEEP and m * n * k >= LARGE:
-        return kernel.counted_as(f"{kernel.label} (matrix unit)"), ON_TILES
-    return kernel, 0
+        return kernel.counted_as(f"{label} (matrix unit)"), ON_TILES
+    return kernel.counted_as(label), 0
 
 
 def _task(device: Any, m: int, n: int, batches: int) -> tuple[int, int]:

@@ -12,13 +12,15 @@ from microgpt_opencl.elementwise import add, fill
 from microgpt_opencl.fusion import contiguous, realised
 from microgpt_opencl.linalg import (
     FEW,
+    GRADIENTS,
     Plan,
     ceil,
     cpu_kernel,
     launch,
-    on_tiles,
+    long4,
     plan_of,
     product,
+    sizes,
     tall,
 )
 from microgpt_opencl.movement import reshape
@@ -111,22 +113,22 @@ def _all_gradients(
     device, dtype, (m, n), k = g.device, g.dtype, g.shape, x.shape[1]
     to_weight, to_bias = empty(device, (n, k), dtype), empty(device, (n,), dtype)
     to_x = empty(device, shape, dtype) if for_x else None
-    into = to_weight if to_x is None else to_x
     recipes = device.programs.recipes
-    key = ("linear_vjp", device.gemm, dtype.char, m, n, k, for_x)
+    key = ("linear_vjp", device.gemm, dtype.char, m, n, k, for_x, g.strides, weight.strides)
     plan = recipes.get(key)
     if plan is None:
-        kernel = cpu_kernel(device, dtype.char, "linear_vjp")
         x_share, w_share = ceil(m, device.units), ceil(ceil(k, device.units), 64) * 64
         x_tasks, w_tasks = ceil(m, x_share) if for_x else 0, ceil(k, w_share)
-        kernel, flag = on_tiles(kernel, device, dtype.char, m, n, k)
-        last = (m, n, k, flag, x_tasks, x_share, w_tasks, w_share)
-        plan = recipes[key] = kernel, (x_tasks + w_tasks + 1,), last
-    kernel, size, last = plan
+        kernel, flag = cpu_kernel(device, dtype.char, "linear_vjp", m, n, k)
+        numbers = sizes(m, k, n, 1, GRADIENTS + flag, 0, 0, x_tasks, x_share, w_tasks, w_share)
+        packed = long4(*g.strides, 0, 0), long4(*weight.strides, 0, 0), long4(k, 1, 0, 0)
+        plan = recipes[key] = kernel, (x_tasks + w_tasks + 1,), packed, numbers
+    kernel, size, (of_g, of_weight, of_x), numbers = plan
     args = [
-        g.block.buffer, g.start, *g.strides, x.block.buffer, x.start, *x.strides,  # pyright: ignore
-        weight.block.buffer, weight.start, *weight.strides, into.block.buffer,  # pyright: ignore
-        to_weight.block.buffer, to_bias.block.buffer, *last,  # pyright: ignore
+        g.block.buffer, g.start, of_g, weight.block.buffer, weight.start, of_weight,  # pyright: ignore
+        None if to_x is None else to_x.block.buffer, 0, of_x, None, 0, numbers,  # pyright: ignore
+        x.block.buffer, x.start, *x.strides,  # pyright: ignore
+        to_weight.block.buffer, to_bias.block.buffer,  # pyright: ignore
     ]  # fmt: skip
     device.submit(kernel, size, (1,), args)
     return to_x, to_weight, to_bias

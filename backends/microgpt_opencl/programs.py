@@ -59,7 +59,7 @@ def read(file: str | tuple[str, ...]) -> str:
 
 
 PARTNERS = (
-    ("gemm", "linear_vjp"), ("norm", "norm_gradient"), ("softmax", "softmax_gradient"),
+    ("norm", "norm_gradient"), ("softmax", "softmax_gradient"),
     ("cross_entropy", "cross_entropy_gradient"), ("take", "index_add"), ("unfold", "fold"),
     ("lstm_forward", "lstm_backward"), ("lstm_cell", "lstm_cell_gradient"),
     ("rnn_forward", "rnn_backward"), ("rnn_cell", "rnn_cell_gradient"),
@@ -112,8 +112,8 @@ def argument_types(source: str, name: str, defines: dict[str, Any]) -> list[Any]
 
 def _scalar(name: str) -> Any:
     """The NumPy type of a parameter that is no pointer."""
-    if name == "long4":
-        return driver().cltypes.long4
+    if name in ("long4", "int16"):
+        return getattr(driver().cltypes, name)
     return SCALARS[name]
 
 
