@@ -38,10 +38,11 @@ class _Kind:
         return f"({self.name})({digits})"
 
     def choose(self, condition: str, a: str, b: str) -> str:
-        """`a` where a comparison of this type holds, else `b`."""
-        if self.width == 1:
-            return f"(({condition}) ? {a} : {b})"
-        return f"select({b}, {a}, {condition})"
+        """`a` where a comparison of this type holds, else `b`.
+
+        select() would do the same for vectors, but in PoCL it is a function, which is called.
+        """
+        return f"(({condition}) ? {a} : {b})"
 
     def truth(self, condition: str) -> str:
         """A comparison of this type, as bytes 0 and 1."""
@@ -68,17 +69,13 @@ def _compared(sign: str) -> Text:
 def _larger(t: _Kind, a: str, b: str) -> str:
     if not t.floating:
         return f"max({a}, {b})"
-    return t.choose(
-        f"({a} >= {b}) | isnan({a})" if t.width > 1 else f"{a} >= {b} || isnan({a})", a, b
-    )
+    return t.choose(f"({a} >= {b}) {t.either} ({a} != {a})", a, b)
 
 
 def _smaller(t: _Kind, a: str, b: str) -> str:
     if not t.floating:
         return f"min({a}, {b})"
-    return t.choose(
-        f"({a} <= {b}) | isnan({a})" if t.width > 1 else f"{a} <= {b} || isnan({a})", a, b
-    )
+    return t.choose(f"({a} <= {b}) {t.either} ({a} != {a})", a, b)
 
 
 def _absolute(t: _Kind, x: str) -> str:
@@ -235,7 +232,7 @@ def text(op: str, char: str, names: list[str], chars: list[str], width: int) -> 
         c, a, b = names
         if width == 1:
             return f"({c} ? {a} : {b})"
-        return f"select({b}, {a}, convert_{kind.mask}({c}) != ({kind.mask})(0))"
+        return f"((convert_{kind.mask}({c}) != ({kind.mask})(0)) ? {a} : {b})"
     if char == "?" and op not in ("identity", "fill", "add", "multiply"):
         return TEXTS[op](_Kind(chars[0], width), *names)
     return TEXTS[op](kind, *names)
