@@ -73,15 +73,19 @@ class Joined:
     def split(self, array: Any) -> list[Any]:
         """The parts of a joined array, in their shapes."""
         cut, shaped = _SLICE[type(array)], _RESHAPE[type(array)]
+        parts = [cut(array, key=key) for key in self.keys]
         return [
-            shaped(cut(array, key=key), shape=shape)
-            for key, shape in zip(self.keys, self.shapes, strict=True)
+            part if len(shape) == 1 else shaped(part, shape=shape)
+            for part, shape in zip(parts, self.shapes, strict=True)
         ]
 
     def join(self, arrays: list[Any]) -> Any:
         """Raw arrays one after the other, flat."""
         flat = _RESHAPE[type(arrays[0])]
-        rows = [flat(a, shape=(n,)) for a, n in zip(arrays, self.sizes, strict=True)]
+        rows = [
+            a if len(shape) == 1 else flat(a, shape=(n,))
+            for a, shape, n in zip(arrays, self.shapes, self.sizes, strict=True)
+        ]
         return _CONCAT[type(arrays[0])](*rows, axis=0, sizes=self.sizes)
 
     def entries(self) -> list[dict[str, Any]]:
