@@ -191,6 +191,21 @@ def test_the_device_in_the_environment(wanted):
     assert lines == ["0:1 [2.0, 2.0]"]
 
 
+ALONE = """
+import numpy as np, microgpt as mg
+a = mg.ones((5, 5))
+x = a @ a @ a
+print(mg.sum(x).item(), mg.sum(x * x - x).item())
+"""
+
+
+@needs_pocl
+def test_the_device_without_threads_does_not_wait_for_ever():
+    """PoCL's "basic" stopped as soon as several launches were handed over together."""
+    lines = output(ALONE, POCL_DEVICES="basic", MICROGPT_BACKEND="opencl")
+    assert lines == ["625.0 15000.0"]
+
+
 # ---- threads ---------------------------------------------------------------------------------
 
 

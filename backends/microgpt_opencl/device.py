@@ -85,6 +85,8 @@ class Device:
         self._waiting: list[tuple[Kernel, Any, Any, list[Any]]] = []
         self.siblings: dict[tuple[Any, ...], list[Any]] = {}
         self.together = (ALONE if _cores() == 1 else TOGETHER) if self.cpu else 1
+        if self.title.startswith("basic"):
+            self.together = 1  # PoCL's device without threads: it waits for ever at a closed gate
         self._handed = 0
         self._marks: deque[tuple[int, Any]] = deque()
         self.launches = 0
