@@ -34,8 +34,10 @@ def device(request, monkeypatch):
         device = backend().open()
         before = device.gemm
         device.multiply_by(request.param)
+        device.programs.recipes.clear()  # they are for products that are LARGE
         yield device
         device.multiply_by(before)
+        device.programs.recipes.clear()
 
 
 @cache
@@ -189,6 +191,18 @@ def test_numbers_of_any_size(device, scale):
             limit = np.abs(want) * 66 * 2**-24 + 66 * 2.0**-149
             assert (np.abs(found - want) <= limit)[want < 3.4e38].all()
             assert np.isposinf(found[want > 3.5e38]).all()
+
+
+def test_small_numbers_among_large_ones(device):
+    """Tiles may lose digits of numbers below 2⁻¹¹⁰, and products below 2⁻¹²⁶, beside large ones."""
+    x, y = RNG.uniform(0.5, 1, (70, 66)).astype("f"), RNG.uniform(0.5, 1, (66, 64)).astype("f")
+    x[3] *= np.float32(1e-33)
+    x[5] *= np.float32(1e-37)
+    y[:, 7] *= np.float32(1e-10)
+    wide = x.astype("d"), y.astype("d")
+    found, want = np.asarray(linalg.matmul(on(device, x), on(device, y))), wide[0] @ wide[1]
+    lost = 66 * 2.0**-124 if device.tiles else 66 * 2.0**-149
+    np.testing.assert_allclose(found, want, rtol=66 * 2**-24, atol=lost)
 
 
 def test_one_block_with_special_numbers_among_others(device):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from microgpt.errors import BackendError, ShapeError
-from microgpt_opencl.memory import Block, Form
+from microgpt_opencl.memory import Block, Form, last
 
 if TYPE_CHECKING:
     from microgpt_opencl.device import Device
@@ -164,9 +164,10 @@ def empty(device: Device, shape: tuple[int, ...], dtype: np.dtype, for_host: boo
         with device.lock:
             y.block = pool.take_quiet(nbytes)
         return y
-    try:
-        y.block = Block(idle.pop())  # what `take` does in most cases, for which it needs no lock
-    except IndexError:
+    memory = last(idle)  # what `take` does in most cases, for which it needs no lock
+    if memory is not None:
+        y.block = Block(memory)
+    else:
         with device.lock:
             y.block = pool.take(nbytes)
     return y

@@ -148,7 +148,8 @@ def _constant(x: Array) -> None:
     block = device.programs.recipes.get(key)
     if block is None and device.unified:  # no kernel is built for one number
         y = empty(device, (), x.dtype, for_host=True)
-        host(y)[...] = value
+        with np.errstate(over="ignore"):
+            host(y)[...] = value
         device.moved["to device"] += x.dtype.itemsize
         device.activity["copy to device"] += 1
         block = device.programs.recipes[key] = y.block

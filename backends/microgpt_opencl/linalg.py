@@ -259,21 +259,20 @@ def cpu_kernel(device: Any, char: str, label: str, m: int, n: int, k: int) -> tu
     """
     size = 4 if char == "f" else 8
     width = max(device.width * 4 // size, 2)
-    rows = 12 if device.width == 16 else 6
     files: tuple[str, ...] = ("gemm_vectors.cl", "gemm_cpu.cl")
-    more: dict[str, Any] = {}
+    # The packed blocks must fit into local memory: 48 rows and NC columns of 384 numbers, with
+    # tiles 64 rows more, and for each number three halves.
+    rows, column = 48 * 384 * size, 384 * size
+    options: dict[str, Any] = {}
     if device.tiles and char == "f":
         files = ("gemm_vectors.cl", "gemm_amx.cl", "gemm_cpu.cl")
-        more = {} if device.matrix_unit else {"EMULATED": 1}
-    # The packed blocks must fit into local memory: 48 rows and NC columns of KC (384) numbers, or
-    # with tiles 64 and NC, half as large again.
+        rows, column = rows + 64 * 384 * 6, 384 * 6
+        options = {} if device.matrix_unit else {"EMULATED": 1}
     columns = 512
-    needed = 384 * size * (1.5 if device.tiles else 1)
-    while (64 + columns) * needed > device.local_memory and columns > 2 * width:
+    while rows + columns * column > device.local_memory and columns > 2 * width:
         columns //= 2
-    kernel = device.kernel(
-        files, "gemm", REAL=C_TYPES[char], WIDTH=width, MR=rows, NC=columns, **more
-    )
+    options |= {"REAL": C_TYPES[char], "WIDTH": width, "NC": columns}
+    kernel = device.kernel(files, "gemm", MR=12 if device.width == 16 else 6, **options)
     if device.tiles and char == "f" and min(m, n, k) >= DEEP and m * n * k >= LARGE:
         return kernel.counted_as(f"{label} (matrix unit)"), ON_TILES
     return kernel.counted_as(label), 0

@@ -93,6 +93,14 @@ class Block:
         memory.home.append(memory)
 
 
+def last(idle: list[Memory]) -> Memory | None:
+    """Take the last block of a list. Another thread may take one at any time, see `empty`."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return None
+
+
 Form = tuple[tuple[int, ...], int, list[Memory]]
 """Of arrays of one shape and type: their strides, their bytes, the idle blocks of that size."""
 
@@ -123,7 +131,7 @@ class Pool:
         size = capacity(nbytes)
         idle = self._idle.get(size) or self._fitting(size)
         # The last that came back: it may still be in the processor's cache.
-        return Block(idle.pop() if idle else self._new(size))
+        return Block((last(idle) if idle else None) or self._new(size))
 
     def idle_of(self, nbytes: int) -> list[Memory]:
         """The idle blocks of the size that serves a request of `nbytes`, now and later."""
@@ -219,8 +227,7 @@ class Pool:
         self.device.finish()  # work in flight may still use it
         for size in sorted(self._idle, reverse=True):
             idle, kept = self._idle[size], []
-            while idle and nbytes > 0:
-                memory = idle.pop()
+            while nbytes > 0 and (memory := last(idle)) is not None:
                 if before is not None and memory.seen >= before:
                     kept.append(memory)
                     continue

@@ -9,7 +9,8 @@
 // computations", ARITH 2019. The unit is more than ten times as fast as vectors.
 //
 // It takes numbers below 2⁻¹²⁶ for 0, and a part may be infinite where the whole is not. So blocks go
-// to the vectors if their largest number is very small or very large, or no number.
+// to the vectors if their largest number is very small or very large, or no number. Beside large ones,
+// numbers below 2⁻¹¹⁰ lose digits, and products below 2⁻¹²⁶ are 0.
 //
 //   for jc in columns, step NC
 //     for pc in k, step KC          pack B[pc:pc+KC, jc:jc+NC] as tiles, three for each      (L2)
