@@ -235,3 +235,12 @@ def readable(x: Array) -> np.ndarray:
     else:
         x.device.finish()
     return host(x)
+
+
+def writable(x: Array) -> np.ndarray:
+    """`host(x)` of a new array, for the host to fill; that is counted as a copy to the device."""
+    x.device.ask()
+    x.block.from_host = True  # pyright: ignore[reportOptionalMemberAccess]
+    values = host(x)
+    x.device.count_copy(values.nbytes)
+    return values

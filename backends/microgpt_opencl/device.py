@@ -296,6 +296,11 @@ class Device:
             self.finished = self._handed  # not those that `flush` has in hand after a failure
             self._marks.clear()
 
+    def count_copy(self, nbytes: int) -> None:
+        """Count bytes that are copied from the host."""
+        self.moved["to device"] += nbytes
+        self.activity["copy to device"] += 1
+
     def write(self, x: Any, values: np.ndarray) -> None:
         """Copy `values`, row by row, into the memory of `x`."""
         offset = x.start * values.itemsize

@@ -24,10 +24,10 @@ from microgpt_opencl.arrays import (
     Array,
     dense_strides,
     empty,
-    host,
     same_device,
     settle,
     too_large,
+    writable,
 )
 from microgpt_opencl.programs import Kernel
 from microgpt_opencl.walking import SMALL, Walk, plan, spread
@@ -149,9 +149,7 @@ def _constant(x: Array) -> None:
     if block is None and device.unified:  # no kernel is built for one number
         y = empty(device, (), x.dtype, for_host=True)
         with np.errstate(over="ignore"):
-            host(y)[...] = value
-        device.moved["to device"] += x.dtype.itemsize
-        device.activity["copy to device"] += 1
+            writable(y)[...] = value
         block = device.programs.recipes[key] = y.block
     if block is None:
         work = _single(x)

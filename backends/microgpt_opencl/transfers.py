@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from microgpt_opencl.arrays import Array, empty, host, readable
+from microgpt_opencl.arrays import Array, empty, readable, writable
 from microgpt_opencl.device import Device
 from microgpt_opencl.fusion import contiguous
 
@@ -15,10 +15,10 @@ def from_numpy(device: Device, values: np.ndarray) -> Array:
     if not values.size:
         return x
     with device.lock:
-        _count(device, values.nbytes)
         if device.unified:
-            _for_writing(x)[...] = values
+            writable(x)[...] = values
         else:
+            device.count_copy(values.nbytes)
             device.write(x, np.ascontiguousarray(values, x.dtype))
     return x
 
@@ -31,28 +31,14 @@ def rows_from_numpy(device: Device, values: np.ndarray, rows: np.ndarray) -> Arr
     x = empty(device, (len(rows), *values.shape[1:]), dtype, for_host=True)
     if values.size and len(rows):
         with device.lock:
-            into = _for_writing(x)
-            _count(device, into.nbytes)
             # Without "clip", which changes nothing about rows that are there, NumPy takes a detour.
-            values.take(rows, axis=0, out=into, mode="clip")
+            values.take(rows, axis=0, out=writable(x), mode="clip")
     return x
 
 
 def _native(dtype: np.dtype) -> np.dtype:
     """`dtype` in the order of bytes of this machine, as the one object there is of it."""
     return np.dtype(dtype.type)
-
-
-def _count(device: Device, nbytes: int) -> None:
-    device.moved["to device"] += nbytes
-    device.activity["copy to device"] += 1
-
-
-def _for_writing(x: Array) -> np.ndarray:
-    """The memory of a new array, for the host to fill."""
-    x.device.ask()
-    x.block.from_host = True  # pyright: ignore[reportOptionalMemberAccess]
-    return host(x)
 
 
 def to_numpy(x: Array) -> np.ndarray:
