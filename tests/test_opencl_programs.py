@@ -59,6 +59,20 @@ def test_programs_are_kept(device):
     assert {f.suffix for f in files(device)} == {".bin"}
 
 
+def test_a_processor_that_was_given_a_name_shares_no_programs(device):
+    """Drivers call a Zen 4 as they call a Zen 3, which cannot run what was compiled for it."""
+    doubled(device)
+    other = again(device)
+    other.processor = "other"
+    assert doubled(other) == [2, 2, 2]
+    assert (other.programs.built, other.programs.loaded) == (device.programs.built, 0)
+    sources = [
+        {program.source for program in owner.programs._programs.values()}
+        for owner in (device, other)
+    ]
+    assert not sources[0] & sources[1]  # by which the driver's own cache tells them apart
+
+
 def test_pocl_keeps_long_programs_itself(device, monkeypatch):
     monkeypatch.undo()
     if "PoCL" not in device.platform:

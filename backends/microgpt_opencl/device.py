@@ -14,7 +14,7 @@ from microgpt.errors import BackendError
 from microgpt_opencl.arrays import Array
 from microgpt_opencl.memory import ALIGNMENT, Memory, Pool
 from microgpt_opencl.platforms import driver
-from microgpt_opencl.processors import matrix_unit
+from microgpt_opencl.processors import introduce, matrix_unit
 from microgpt_opencl.programs import Kernel, Programs
 
 _opened: WeakSet[Device] = WeakSet()
@@ -47,6 +47,7 @@ class Device:
 
     Attributes:
         name: what people write to select it: platform and device number, ``"0:1"``.
+        processor: the name that kernels are compiled for, if the driver's own was wrong.
         cpu: whether it is a processor of the host. Kernels are then written with vectors and
             loops; on other devices, with one small work-item per element.
         unified: whether the host sees the device's memory without copying.
@@ -70,6 +71,7 @@ class Device:
         self.version = cl_device.version.strip()
         self.driver = cl_device.driver_version.strip()
         self.platform = cl_device.platform.version.strip()
+        self.processor = introduce(cl_device)
         self.lock = RLock()
         self.cpu = bool(cl_device.type & cl.device_type.CPU) if cpu is None else cpu
         self.units = cl_device.max_compute_units

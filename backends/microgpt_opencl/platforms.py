@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.errors import BackendError, missing_extra
-from microgpt_opencl.processors import introduce
 
 _PIP = (
     "pip install 'microgpt-autograd[opencl]' brings PoCL, which computes on the processor (Linux)"
@@ -60,7 +59,6 @@ def found() -> dict[str, Any]:
         try:
             for d, device in enumerate(platform.get_devices()):
                 devices[f"{p}:{d}"] = device
-                introduce(device)
         except (cl.Error, RuntimeError) as error:  # a platform without devices, or broken
             broken.append(f"{platform.name.strip()}: {error}")
     if not devices:

@@ -1,8 +1,10 @@
 """What PoCL does not know about the processor on which it runs.
 
-**Its name.** PoCL asks LLVM for the processor's name, and the LLVM in a PoCL of 2022, which pip
-installs, answers "generic" where it has never heard of it (AMD's Zen 5). Its own compiler then
-refuses that word, so that no kernel builds (https://github.com/pocl/pocl/issues/1049). No setting
+**Its name.** PoCL asks LLVM for the processor's name, and chooses a library of functions by its
+instructions. The LLVM in a PoCL of 2022, which pip installs, answers "generic" where it has never
+heard of a processor (AMD's Zen 5), a word that its own compiler then refuses, so that no kernel
+builds (https://github.com/pocl/pocl/issues/1049). Zen 4 it takes for Zen 3, which has no AVX-512:
+the compiler ends the process as soon as it meets a function of the library that uses it. No setting
 of PoCL changes the name. It lies in PoCL's record of the device, behind the name of the system;
 there we write the name of the most able processor that LLVM does know and whose instructions this
 one has.
@@ -22,8 +24,13 @@ from typing import Any
 UNKNOWN = b"generic"
 """What LLVM calls a processor it does not know."""
 
+MISTAKEN = b"znver3"
+"""What it calls AMD's Zen 4 as well, whose vectors are wider."""
+
+AVX_512 = b"skylake-avx512"
+
 KNOWN = {
-    b"skylake-avx512": "avx512f avx512bw avx512cd avx512dq avx512vl",
+    AVX_512: "avx512f avx512bw avx512cd avx512dq avx512vl",
     b"haswell": "avx2 fma bmi1 bmi2 f16c movbe abm",
     b"x86-64": "sse2",
 }
@@ -35,24 +42,29 @@ _REACH = 2048
 
 
 def introduce(cl_device: Any) -> str | None:
-    """Give a device of PoCL the name of a processor that its compiler knows, if it has none.
+    """Give a device of PoCL the name of a processor that its compiler knows, if its own is wrong.
 
     Returns:
         The name that its kernels are compiled for, or None where there is nothing to mend or the
         place is not found.
     """
-    system = re.search(r"PoCL.*-(x86_64-.+)-generic$", cl_device.version.strip())
-    if system is None:
+    found = re.search(r"PoCL.*-(x86_64-.+)-(\w+)$", cl_device.version.strip())
+    if found is None or not _wrong(found[2].encode()):
         return None
-    place = name_of(cl_device, system[1].encode())
+    place = name_of(cl_device, found[1].encode())
     if place is None:
         return None
     word = ctypes.c_void_p.from_address(place)
     told = ctypes.string_at(word.value or 0)
-    if told == UNKNOWN:
+    if _wrong(told):
         told = stand_in()
         word.value = _copied(told)  # what was there leaks: a few bytes, once per device
     return told.decode()
+
+
+def _wrong(name: bytes) -> bool:
+    """Whether that cannot be the name of this processor."""
+    return name == UNKNOWN or (name == MISTAKEN and stand_in() == AVX_512)
 
 
 def stand_in(flags: frozenset[str] | None = None) -> bytes:

@@ -185,7 +185,9 @@ class Programs:
     def _program(self, source: str, options: str, label: str) -> Any:
         cl = driver()
         device = self.device
-        full = read("prelude.cl") + source
+        # Neither cache, ours and the driver's, knows what name we gave the processor.
+        mark = f"/* for {device.processor} */\n" if device.processor else ""
+        full = mark + read("prelude.cl") + source
         path = self._path(full, options) if keeps(device, source) else None
         binary = load(path)
         if binary is not None:
