@@ -47,6 +47,8 @@ def emulated_tiles():
     if not device.unified:
         pytest.skip("the device is no processor")
     device.width, device.matrix_unit, device.tiles = 16, False, True
+    if not linalg._blocks(device.local_memory, 4, 32, tiles=True)[0]:
+        pytest.skip(f"tiles do not fit into {device.local_memory} bytes of local memory")
     return device
 
 
@@ -271,6 +273,34 @@ def test_who_computed_is_counted(monkeypatch):
     monkeypatch.setenv("MICROGPT_OPENCL_GEMM", "magic")
     with pytest.raises(BackendError, match="one of kernel, vectors, blas; got 'magic'"):
         spare()
+
+
+@pytest.mark.parametrize("memory", [32 << 10, 48 << 10, 128 << 10, 256 << 10, 1 << 20])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blocks_fit_into_local_memory(memory, dtype):
+    device = spare()
+    if device.local_memory < memory:
+        pytest.skip(f"the device has {device.local_memory} bytes")
+    device.local_memory = memory
+    x, y = (RNG.uniform(-1, 1, shape).astype(dtype) for shape in ((70, 400), (400, 80)))
+    close(np.asarray(linalg.matmul(on(device, x), on(device, y))), x @ y, 400)
+    if device.cpu:
+        (kernel,) = (key for key in device.programs._kernels if key[1] == "gemm")
+        sizes = dict(kernel[2:])
+        row, columns = sizes["KC"] * x.itemsize, sizes["NC"]
+        assert (48 + columns) * row <= memory < (48 + 2 * columns) * row or columns == 512
+
+
+def test_tiles_that_do_not_fit_are_not_used(monkeypatch):
+    monkeypatch.setattr(linalg, "LARGE", 0)
+    device = spare()
+    if not device.unified:
+        pytest.skip("the device is no processor")
+    device.width, device.matrix_unit, device.tiles = 16, False, True
+    device.local_memory = 256 << 10
+    x = RNG.uniform(-1, 1, (70, 70)).astype("f")
+    close(np.asarray(linalg.matmul(on(device, x), on(device, x))), x @ x, 70)
+    assert "gemm" in device.activity and "gemm (matrix unit)" not in device.activity
 
 
 GUARDED = """

@@ -397,9 +397,12 @@ def _cores() -> int:
 
 
 def _width(cl_device: Any) -> int:
-    """Lanes of float32 that fill the registers, as the device says; 8 where it does not."""
-    told = cl_device.preferred_vector_width_float
-    return told if told in (4, 8, 16) else 8
+    """Lanes of float32 that fill the registers, as the device says; 8 where it does not.
+
+    Compilers that make vectors of scalar code by themselves prefer 1, but take them as well.
+    """
+    told = cl_device.preferred_vector_width_float, cl_device.native_vector_width_float
+    return next((width for width in told if width in (4, 8, 16)), 8)
 
 
 def _after_fork() -> None:

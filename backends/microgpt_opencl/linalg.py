@@ -260,22 +260,37 @@ def cpu_kernel(device: Any, char: str, label: str, m: int, n: int, k: int) -> tu
     size = 4 if char == "f" else 8
     width = max(device.width * 4 // size, 2)
     files: tuple[str, ...] = ("gemm_vectors.cl", "gemm_cpu.cl")
-    # The packed blocks must fit into local memory: 48 rows and NC columns of 384 numbers, with
-    # tiles 64 rows more, and for each number three halves.
-    rows, column = 48 * 384 * size, 384 * size
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"REAL": C_TYPES[char], "WIDTH": width}
+    depth, columns = 0, 0
     if device.tiles and char == "f":
+        depth, columns = _blocks(device.local_memory, size, 2 * width, tiles=True)
+    tiles = depth > 0
+    if tiles:
         files = ("gemm_vectors.cl", "gemm_amx.cl", "gemm_cpu.cl")
-        rows, column = rows + 64 * 384 * 6, 384 * 6
-        options = {} if device.matrix_unit else {"EMULATED": 1}
-    columns = 512
-    while rows + columns * column > device.local_memory and columns > 2 * width:
-        columns //= 2
-    options |= {"REAL": C_TYPES[char], "WIDTH": width, "NC": columns}
-    kernel = device.kernel(files, "gemm", MR=12 if device.width == 16 else 6, **options)
-    if device.tiles and char == "f" and min(m, n, k) >= DEEP and m * n * k >= LARGE:
+        options |= {} if device.matrix_unit else {"EMULATED": 1}
+    else:
+        depth, columns = _blocks(device.local_memory, size, 2 * width, tiles=False)
+    options |= {"MR": 12 if device.width == 16 else 6, "KC": depth, "NC": columns}
+    kernel = device.kernel(files, "gemm", **options)
+    if tiles and min(m, n, k) >= DEEP and m * n * k >= LARGE:
         return kernel.counted_as(f"{label} (matrix unit)"), ON_TILES
     return kernel.counted_as(label), 0
+
+
+def _blocks(memory: int, size: int, narrowest: int, tiles: bool) -> tuple[int, int]:
+    """The largest depth and columns of packed blocks that fit into local memory, KC and NC.
+
+    There are 48 rows and NC columns of KC numbers; with tiles 64 rows more, and of those and of the
+    columns three halves of each number. Zeros if nothing fits, which happens with tiles only.
+    """
+    for depth in (384,) if tiles else (384, 192, 96, 48):
+        columns = 512
+        while columns >= narrowest:
+            room = 48 * size + (64 + columns) * 6 if tiles else (48 + columns) * size
+            if depth * room <= memory:
+                return depth, columns
+            columns //= 2
+    return 0, 0
 
 
 def _task(device: Any, m: int, n: int, batches: int) -> tuple[int, int]:
