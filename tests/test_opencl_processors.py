@@ -68,9 +68,10 @@ UNKNOWN = """
     import ctypes, re
     from types import SimpleNamespace
     import pyopencl as cl
-    from microgpt_opencl import device as opencl, processors
+    from microgpt_opencl import device as opencl, platforms, processors
 
-    device = next(d for p in cl.get_platforms() if "Portable" in p.name for d in p.get_devices())
+    found = platforms.found().items()
+    name, device = next((n, d) for n, d in found if "PoCL 3.0" in d.platform.version)
     system = re.search(r"(x86_64-[a-z]+-linux-gnu)-", device.version)[1]
     place = processors.name_of(device, system.encode())
     ctypes.c_void_p.from_address(place).value = processors._copied(b"NAME")
@@ -79,7 +80,7 @@ UNKNOWN = """
     opencl.introduce = lambda device: processors.introduce(unknown) if MENDED else None
     import microgpt as mg
     try:
-        x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True, backend="opencl", device="Portable")
+        x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True, backend="opencl", device=name)
         mg.sum(mg.log(x) * x).backward()
         print([round(float(g), 2) for g in x.grad.numpy()])
         print(x._data.device.processor, processors.introduce(unknown))
