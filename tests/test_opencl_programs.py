@@ -204,3 +204,28 @@ def test_only_what_is_needed_is_compiled(name, there):
     assert [k for k in ("a", "norm", "norm_gradient") if f"void {k}(" in left] == there
     assert "float helper" in left and "#define M 3" in left
     assert left.count("{") == left.count("}")
+
+
+AREAS = r"""
+    import re
+    import numpy as np
+    import microgpt as mg
+
+    x = mg.tensor(np.ones(1000, "f"), backend="opencl", device="Portable")
+    assert not mg.any(mg.less(x, 0.0 * x)).item()
+    with open("/proc/self/smaps") as file:
+        areas = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", file.read())
+    ours = [area for area in areas if area.split("\n")[0].endswith("/fused.so")]
+    print(*[re.search(r"^Rss: +(\d+)", area, re.M)[1] for area in ours])
+"""
+
+
+def test_constants_are_in_memory_where_none_is_used(tmp_path):
+    """Reading them where no comparison holds took 60 times as long: see TOUCH_CONSTANTS."""
+    if not any("PoCL" in d.platform.version for d in platforms.found().values()):
+        pytest.skip("only PoCL leaves programs in files")
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("the system does not tell what is in memory")
+    places = {"POCL_CACHE_DIR": str(tmp_path), "MICROGPT_OPENCL_CACHE": ""}
+    (resident,) = opencl.output(AREAS, **places)
+    assert len(resident.split()) >= 3 and "0" not in resident.split()

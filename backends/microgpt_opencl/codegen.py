@@ -176,7 +176,7 @@ class _Writer:
 
     def loop(self, whole: bool) -> list[str]:
         w = self.width
-        lines = [*self.pointers(), *self.constants()]
+        lines = ["    TOUCH_CONSTANTS", *self.pointers(), *self.constants()]
         lines += [
             "    const int first = get_group_id(0) * share;",
             "    const int last = min(first + share, units);",

@@ -16,3 +16,13 @@
 // JOIN(float, 16) is float16, also where float and 16 are names of macros.
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
+
+// At the start of a kernel: reads from the page of memory on which its constants lie. With AVX-512 the
+// compiler may read a constant only where a condition holds. If that is nowhere, the page is never
+// brought into memory, and each such read of a page that is not there takes hundreds of cycles.
+#ifdef __x86_64__
+constant uchar touched = 1;
+#define TOUCH_CONSTANTS *(volatile constant uchar *)&touched;
+#else
+#define TOUCH_CONSTANTS
+#endif
