@@ -47,6 +47,14 @@ class Backend(ABC):
         """Names of the devices that can be used, the default one first."""
         return ("cpu",)
 
+    def device_name(self, wanted: str) -> str:
+        """The name, one of `devices()`, of the device that `wanted` means.
+
+        Raises:
+            BackendError: if it means none.
+        """
+        return wanted
+
     @abstractmethod
     def asarray(self, data: Any, dtype: np.dtype | None, device: str | None) -> Array:
         """A new array on `device` (None: the default) with the numbers of NumPy array `data`.

@@ -316,7 +316,9 @@ class Tensor(TensorBase):
             return x
         target = (backend or x.backend, device)
         source = (x.backend, x.device)
-        if target[0] == source[0] and device in (None, source[1]):
+        if target[0] == source[0] and (
+            device is None or registry.backend(target[0]).device_name(device) == source[1]
+        ):
             return x
         return ops.transfer(x, target=target, source=source)
 

@@ -99,13 +99,16 @@ class OpenCLBackend(Backend):
     def devices(self) -> Sequence[str]:
         return tuple(self._found)
 
+    def device_name(self, wanted: str) -> str:
+        return platforms.selected(self._found, wanted)
+
     def open(self, wanted: str | None = None) -> Device:
         """The device that `wanted` means, by default the first, ready for work."""
         known = self._meant.get(wanted)
         if known is not None:
             return known
         name = next(iter(self._found)) if wanted is None else None
-        name = name or platforms.selected(self._found, str(wanted))
+        name = name or self.device_name(str(wanted))
         with self._lock:
             if name not in self._open:
                 self._open[name] = Device(name, self._found[name])

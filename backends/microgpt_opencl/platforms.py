@@ -106,7 +106,7 @@ def selected(devices: dict[str, Any], wanted: str) -> str:
     """The name of the device that `wanted` means: a name, an index, or a part of a title.
 
     Raises:
-        BackendError: if it means none, or several of different platforms.
+        BackendError: if it means none.
     """
     if wanted in devices:
         return wanted
