@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib.resources import files as resources
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +206,22 @@ def test_only_what_is_needed_is_compiled(name, there):
     assert [k for k in ("a", "norm", "norm_gradient") if f"void {k}(" in left] == there
     assert "float helper" in left and "#define M 3" in left
     assert left.count("{") == left.count("}")
+
+
+FOR_PROCESSORS = {"gemm_vectors.cl", "gemm_cpu.cl", "gemm_amx.cl", "recurrent_cpu.cl"}
+"""There functions are not static, since the compilers of processors then call the large ones."""
+
+
+def test_functions_of_kernels_for_graphics_cards_are_static():
+    """In C an inline function that is not static need not be there where it is not inlined.
+
+    Compilers of some graphics cards make use of that, and then miss it.
+    """
+    for path in resources("microgpt_opencl").joinpath("kernels").iterdir():
+        if path.name not in FOR_PROCESSORS:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            loose = [line for line in lines if re.match(r"\s*(WIDE )?inline\b", line)]
+            assert not loose, (path.name, loose)
 
 
 AREAS = r"""

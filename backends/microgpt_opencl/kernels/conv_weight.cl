@@ -50,7 +50,7 @@ kernel void weight_gradient_plain(
 #else
 
 // The sum of all lanes.
-inline REAL total(LANES v)
+static inline REAL total(LANES v)
 {
 #if WIDTH == 16
     const JOIN(REAL, 8) e = v.lo + v.hi;
@@ -70,7 +70,7 @@ inline REAL total(LANES v)
 
 // The first `count` numbers, then zeros. It may read WIDTH - 1 numbers behind the end of an array:
 // blocks of memory have room for that.
-inline LANES load_few(global const REAL *p, int count)
+static inline LANES load_few(global const REAL *p, int count)
 {
     const REAL number[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return select((LANES)0, LOAD(p), *(const LANES_ANYWHERE *)number < (LANES)count);
@@ -96,7 +96,7 @@ inline LANES load_few(global const REAL *p, int count)
 
 // A tap is a place (c, u, v) of a filter; its number counts v, then c, then u, from the fastest
 // to the slowest, or, by channel, first the TAPS channels of a tile. Returned as c, u, v.
-inline int3 place(int tap, int by_channel, int ins, int kw)
+static inline int3 place(int tap, int by_channel, int ins, int kw)
 {
     if (by_channel) {
         const int tile = tap / TAPS, across = ins / TAPS;
@@ -105,7 +105,7 @@ inline int3 place(int tap, int by_channel, int ins, int kw)
     return (int3)(tap / kw % ins, tap / kw / ins, tap % kw);
 }
 
-inline long tap_offset(int tap, int by_channel, int ins, int kw, long xc, long down, long right)
+static inline long tap_offset(int tap, int by_channel, int ins, int kw, long xc, long down, long right)
 {
     const int3 at = place(tap, by_channel, ins, kw);
     return at.x * xc + at.y * down + at.z * right;

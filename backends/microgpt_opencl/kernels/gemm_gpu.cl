@@ -71,7 +71,7 @@
         target[p * (pitch) + s] = values[l];                                                    \
     }
 
-inline void read_run(local const REAL *from, int run, REAL *to)
+static inline void read_run(local const REAL *from, int run, REAL *to)
 {
     if (run == 4) {
         REAL4 v = *(local const REAL4 *)from;

@@ -30,14 +30,14 @@ typedef LANES LANES_ANYWHERE __attribute__((aligned(sizeof(REAL))));
 #define LOAD(p) (*(const global LANES_ANYWHERE *)(p))
 #define STORE(v, p) (*(global LANES_ANYWHERE *)(p) = (v))
 
-inline void zero_run(global REAL *y, int n)
+static inline void zero_run(global REAL *y, int n)
 {
     int i = 0;
     for (; i + WIDTH <= n; i += WIDTH) STORE((LANES)(0), y + i);
     for (; i < n; ++i) y[i] = 0;
 }
 
-inline void copy_run(global REAL *y, const global REAL *x, long step, int n)
+static inline void copy_run(global REAL *y, const global REAL *x, long step, int n)
 {
     if (step != 1 || n < WIDTH) {
         for (int i = 0; i < n; ++i) y[i] = x[i * step];
@@ -47,7 +47,7 @@ inline void copy_run(global REAL *y, const global REAL *x, long step, int n)
     STORE(LOAD(x + n - WIDTH), y + n - WIDTH);  // overlaps the vector before
 }
 
-inline void add_run(global REAL *y, const global REAL *x, int n)
+static inline void add_run(global REAL *y, const global REAL *x, int n)
 {
     int i = 0;
     for (; i + WIDTH <= n; i += WIDTH) STORE(LOAD(y + i) PLUS LOAD(x + i), y + i);
@@ -61,7 +61,7 @@ inline void add_run(global REAL *y, const global REAL *x, int n)
     const int first = get_group_id(0) * share, last = min(first + share, (int)(count));
 
 // An index, counted from the front.
-inline long counted(INDEX i, int size)
+static inline long counted(INDEX i, int size)
 {
     return i < 0 ? (long)i + size : (long)i;
 }
@@ -257,7 +257,7 @@ kernel void one_hot(
 }
 
 // Whether u goes before v: NaN counts as larger than all numbers, as in NumPy.
-inline int goes_before(REAL u, REAL v, int descending)
+static inline int goes_before(REAL u, REAL v, int descending)
 {
     return descending ? v < u || (u != u && v == v) : u < v || (v != v && u == u);
 }

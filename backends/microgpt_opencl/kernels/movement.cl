@@ -17,7 +17,7 @@ typedef LANES LANES_ANYWHERE __attribute__((aligned(sizeof(WORD))));
 #define STORE(v, p) (*(global LANES_ANYWHERE *)(p) = (v))
 
 // y[0 … n) = x[0, step, 2·step, …]
-inline void copy_run(global WORD *y, const global WORD *x, long step, int n)
+static inline void copy_run(global WORD *y, const global WORD *x, long step, int n)
 {
     if (step != 1 || n < WIDTH) {
         for (int i = 0; i < n; ++i) y[i] = x[i * step];
@@ -27,7 +27,7 @@ inline void copy_run(global WORD *y, const global WORD *x, long step, int n)
     STORE(LOAD(x + n - WIDTH), y + n - WIDTH);
 }
 
-inline void fill_run(global WORD *y, WORD value, int n)
+static inline void fill_run(global WORD *y, WORD value, int n)
 {
     if (n < WIDTH) {
         for (int i = 0; i < n; ++i) y[i] = value;
@@ -39,7 +39,7 @@ inline void fill_run(global WORD *y, WORD value, int n)
 #endif
 
 // The part of x, `rows` rows of n words, that goes to column `at` of the rows of y.
-inline void copy_part(
+static inline void copy_part(
     global WORD *y, int total, int at, const global WORD *x, int n, long stride, int rows)
 {
     y += at;

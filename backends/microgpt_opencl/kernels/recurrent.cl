@@ -14,7 +14,7 @@
 #define MIN(x, y) ((x) < (y) ? (x) : (y))
 
 // The first `count` numbers of a vector, if it has more than that.
-WIDE inline void put(global REAL *to, LANES value, int count)
+WIDE static inline void put(global REAL *to, LANES value, int count)
 {
 #if WIDTH == 1
     *to = value;
@@ -30,7 +30,7 @@ WIDE inline void put(global REAL *to, LANES value, int count)
 #endif
 }
 
-WIDE inline LANES sigmoid(LANES x)
+WIDE static inline LANES sigmoid(LANES x)
 {
     return 1 / (1 + exp(-x));  // where e⁻ˣ is infinite this is the right 0
 }
@@ -39,7 +39,7 @@ WIDE inline LANES sigmoid(LANES x)
 
 // From the sums of the gates i, f, g, o; the states before are written again if it has ended.
 // With `keep`, what the gradient needs is kept: the gates, at a distance of `size`, and tanh(c).
-WIDE inline void lstm_step(
+WIDE static inline void lstm_step(
     LANES i, LANES f, LANES g, LANES o, global const REAL *x, global const REAL *h_before,
     global const REAL *c_before, global REAL *h, global REAL *c, global REAL *gates,
     global REAL *tanh_c, int size, int count, int ended, int keep)
@@ -70,7 +70,7 @@ WIDE inline void lstm_step(
 // The gradients of the sums of the gates, by c = f·c₋ + i·g, h = o·tanh(c), σ' = σ·(1 - σ) and
 // tanh' = 1 - tanh². In `to_h` is the gradient of h from the steps behind, to which that from
 // outside is added. To what is left there, the product with the weights is added afterwards.
-WIDE inline void lstm_step_gradient(
+WIDE static inline void lstm_step_gradient(
     global const REAL *outside, global const REAL *gates, global const REAL *tanh_c,
     global const REAL *c_before, global REAL *to_gates, global REAL *to_h, global REAL *to_c,
     int size, int count, int ended)
@@ -95,7 +95,7 @@ WIDE inline void lstm_step_gradient(
     put(to_h, 0, count);
 }
 
-WIDE inline void rnn_step(
+WIDE static inline void rnn_step(
     LANES sum, global const REAL *x, global const REAL *before, global REAL *h, int count,
     int ended, int relu)
 {
@@ -110,7 +110,7 @@ WIDE inline void rnn_step(
         put(h, tanh(sum), count);
 }
 
-WIDE inline void rnn_step_gradient(
+WIDE static inline void rnn_step_gradient(
     global const REAL *outside, global const REAL *h, global REAL *to_gates, global REAL *to_h,
     int count, int ended, int relu)
 {

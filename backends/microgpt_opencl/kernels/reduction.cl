@@ -55,7 +55,7 @@
 #define DIVIDE 2
 #define FINISHED(a) (finish == MULTIPLY ? (a) * factor : finish == DIVIDE ? (a) / factor : (a))
 
-inline long place(int o, int len1, int len2, long s0, long s1, long s2)
+static inline long place(int o, int len1, int len2, long s0, long s1, long s2)
 {
     const int rest = o / len2;
     return (rest / len1) * s0 + (rest % len1) * s1 + (o % len2) * s2;
@@ -85,7 +85,7 @@ typedef JOIN(SIGNED, WIDTH) MASK;
 #define BLOCK 8192
 
 // All lanes put together, halves at a time.
-inline ACC across(LANES v)
+static inline ACC across(LANES v)
 {
 #if WIDTH == 16
     const JOIN(ACC, 8) a = v.lo, b = v.hi, eight = COMBINE(a, b);
@@ -98,7 +98,7 @@ inline ACC across(LANES v)
 }
 
 // At most BLOCK elements that lie side by side. Lanes behind the end are read, and replaced.
-inline ACC block(const global IN *x, int count, ACC c)
+static inline ACC block(const global IN *x, int count, ACC c)
 {
     LANES a = ID, b = ID, d = ID, e = ID;
     int i = 0;
