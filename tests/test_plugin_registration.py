@@ -31,8 +31,8 @@ def variant(**attributes):
     [
         (
             Duck,
-            r"must have array_types, devices\(\), take_over\(\), take_rows\(\), to_numpy\(\), "
-            r"dtype\(\)",
+            r"must have array_types, devices\(\), device_name\(\), take_over\(\), take_rows\(\), "
+            r"to_numpy\(\), dtype\(\)",
         ),
         (variant(array_types=()), "array_types must be a tuple"),
         (variant(array_types=[Box]), "array_types must be a tuple"),
