@@ -100,15 +100,14 @@ class OpenCLBackend(Backend):
         return tuple(self._found)
 
     def device_name(self, wanted: str) -> str:
-        return platforms.selected(self._found, wanted)
+        return platforms.selected(self._found, str(wanted))
 
     def open(self, wanted: str | None = None) -> Device:
         """The device that `wanted` means, by default the first, ready for work."""
         known = self._meant.get(wanted)
         if known is not None:
             return known
-        name = next(iter(self._found)) if wanted is None else None
-        name = name or self.device_name(str(wanted))
+        name = next(iter(self._found)) if wanted is None else self.device_name(wanted)
         with self._lock:
             if name not in self._open:
                 self._open[name] = Device(name, self._found[name])
